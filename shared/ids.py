@@ -1,0 +1,99 @@
+"""Names of things, and how they are derived from each other.
+
+Nothing here makes a new id out of thin air: fresh ids come from the doorways, so that the core stays a function of
+its inputs. What is derived here is derived the same way for ever, because streams already written depend on it.
+"""
+
+import hashlib
+import re
+from base64 import b32encode
+from datetime import UTC, datetime
+from typing import NewType
+
+WorkflowName = NewType("WorkflowName", str)
+JobName = NewType("JobName", str)
+RunId = NewType("RunId", str)
+StreamName = NewType("StreamName", str)
+Digest = NewType("Digest", str)
+Token = NewType("Token", str)
+Handle = NewType("Handle", str)
+CommitId = NewType("CommitId", str)
+
+NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$"
+"""Names of workflows and jobs: 1 to 64 characters. No `@`, `#`, `/` or space: they are parts of keys, paths and tags."""
+
+TOKEN_LENGTH = 32
+"""ECS allows 64 characters of client token, SSM 100 of comment, EMR step names 256: 32 of base32 fit them all."""
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+def is_name(text: str) -> bool:
+    return _NAME.match(text) is not None and ".." not in text
+
+
+def run_stream(run: RunId) -> StreamName:
+    return StreamName(f"run#{run}")
+
+
+def workflow_stream(workflow: WorkflowName) -> StreamName:
+    return StreamName(f"workflow#{workflow}")
+
+
+def document_stream(key: str) -> StreamName:
+    return StreamName(f"document#{key}")
+
+
+def kind_of(stream: StreamName) -> str:
+    """The part before `#`: `run`, `workflow`, `document`."""
+    return stream.partition("#")[0]
+
+
+def subject_of(stream: StreamName) -> str:
+    """The part after `#`: a run id, a workflow's name, an upload's key."""
+    return stream.partition("#")[2]
+
+
+def scheduled_run(workflow: WorkflowName, at: datetime) -> RunId:
+    """The run of one scheduled instant: the same instant delivered twice is the same run."""
+    return RunId(f"{workflow}@{instant_text(at)}")
+
+
+def keyed_run(workflow: WorkflowName, key: str) -> RunId:
+    """The run that an idempotency key asks for: the same key twice is the same run."""
+    return RunId(f"{workflow}@k{_short_hash(workflow, key)[:26].lower()}")
+
+
+def fresh_run(workflow: WorkflowName, ulid: str) -> RunId:
+    return RunId(f"{workflow}@{ulid.lower()}")
+
+
+def workflow_of(run: RunId) -> WorkflowName:
+    return WorkflowName(run.partition("@")[0])
+
+
+def scheduled_instant(run: RunId) -> datetime | None:
+    """The instant in a scheduled run's id; None for runs that were asked for otherwise."""
+    text = run.partition("@")[2]
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def instant_text(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def attempt_token(run: RunId, job: JobName, attempt: int) -> Token:
+    """The name under which a target is asked to do an attempt. Attempt numbers never start again, so neither do tokens."""
+    return Token(_short_hash(run, job, str(attempt))[:TOKEN_LENGTH].lower())
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def _short_hash(*parts: str) -> str:
+    # The separator cannot occur in a name, so no two lists of parts give the same text.
+    return b32encode(hashlib.sha256("\x1f".join(parts).encode()).digest()).decode()
