@@ -1,0 +1,72 @@
+# The commands of this project. Each one first sets up what it needs in .venv/, which takes a minute or two on a
+# fresh machine and nothing afterwards. All that a machine must have is Python 3.11 or newer with pip.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The targets of one command share a virtual environment and two cores: side by side gains nothing.
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# What is checked of what exists: a folder that is not there is no error.
+SOURCES = $(wildcard shared functions local cli infra tests bench)
+QUICK_TESTS = $(wildcard tests/rules tests/contract)
+PYTEST_WORKERS ?= 2
+
+.PHONY: help setup demo up test check quick lint types imports format bench clean
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
+		printf '  make %-8s %s\n' "$$target" "$$meaning"; done
+
+setup: $(STAMP) ## Make .venv/ with everything the project needs
+
+# The lock holds every dependency with its hashes, so pip needs to resolve nothing and can install nothing else.
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml scripts/make-venv.sh
+	@bash scripts/make-venv.sh $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Run a real pipeline over a small public data set, live
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+up: setup ## Start the engine and its web page on this machine
+	@$(BIN)/runfold up
+
+test: setup ## Run all tests
+	@$(call pytest,-n $(PYTEST_WORKERS) tests)
+
+check: lint types imports test ## Everything a commit must pass
+
+quick: lint types imports ## The fast part of check: under a minute
+	@$(call pytest,-n $(PYTEST_WORKERS) -m "not slow" $(QUICK_TESTS))
+
+lint: setup
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+
+types: setup
+	@$(BIN)/mypy $(SOURCES)
+
+imports: setup
+	@$(BIN)/lint-imports
+
+format: setup ## Rewrite the code in the project's format, with safe fixes
+	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
+	@$(BIN)/ruff format $(SOURCES)
+
+bench: setup ## Measure and print; nothing is asserted
+	@$(BIN)/python -m bench
+
+clean: ## Remove .venv/ and everything else that was generated
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pytest answers 5 when it found no test to run, which is what a selection without members should say, not a failure.
+define pytest
+status=0; $(BIN)/pytest $(1) || status=$$?; [ $$status -eq 5 ] || exit $$status
+endef

@@ -1,0 +1,1 @@
+"""The runfold command: translates words on a terminal into commands and state into something to read."""

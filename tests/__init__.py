@@ -1,0 +1,1 @@
+"""What Runfold promises, as sentences that can be run."""

@@ -1,0 +1,1 @@
+"""What each port owes, run on every adapter."""

@@ -1,0 +1,1 @@
+"""The engine for one machine, with real processes and real files."""

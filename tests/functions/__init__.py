@@ -1,0 +1,1 @@
+"""Envelopes from AWS, through the handlers."""

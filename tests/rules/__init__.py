@@ -1,0 +1,1 @@
+"""The pure rules: what was, what is asked, what follows."""
