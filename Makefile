@@ -16,7 +16,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup demo up test check quick lint types imports format bench clean
+.PHONY: help setup demo up test check quick lint types imports format bench lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -27,8 +27,9 @@ setup: $(STAMP) ## Make .venv/ with everything the project needs
 # The lock holds every dependency with its hashes, so pip needs to resolve nothing and can install nothing else.
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml scripts/make-venv.sh
 	@bash scripts/make-venv.sh $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "Installing what Runfold needs into $(VENV)/ (once; half a minute or so)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## Run a real pipeline over a small public data set, live
@@ -53,7 +54,7 @@ types: setup
 	@$(BIN)/mypy $(SOURCES)
 
 imports: setup
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: setup ## Rewrite the code in the project's format, with safe fixes
 	@$(BIN)/ruff check --fix --quiet $(SOURCES) || true
@@ -61,6 +62,17 @@ format: setup ## Rewrite the code in the project's format, with safe fixes
 
 bench: setup ## Measure and print; nothing is asserted
 	@$(BIN)/python -m bench
+
+# Universal and with every file's hash, so one lock serves all systems and Pythons; without index addresses, so it
+# serves every mirror.
+LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+lock: setup ## Write requirements*.txt again, with the newest versions that pyproject.toml allows
+	@$(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/pip install -qq --disable-pip-version-check uv
+	@$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
+	@$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## Remove .venv/ and everything else that was generated
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
