@@ -1,0 +1,447 @@
+"""What happened: the storage format of everything.
+
+Events are immutable facts in the past tense. Each carries the decision *and* what it led to, so that folding never
+reads policy. Fields are only ever added, with a default; an event type is never renamed or removed, a better one is added beside
+it. A new type needs its branch in `evolve` and a golden stream before anything emits it.
+
+The moment of an event is the time of the commit that holds it; a field named `..._at` in an event is another moment
+(when a target says that the work ended, when the next attempt may start).
+
+Three kinds are told apart by each class's `kind`: **observed** (a target or clock told us), **commanded** (a person or
+the API asked) and **decided** (ours). What-if replay keeps the first two and makes the third anew.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+from shared.workflow.document import FailureClass, Outcome
+
+Kind = Literal["observed", "commanded", "decided"]
+Json = Any
+"""A JSON value; recursive types cost pydantic more than they tell the reader."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: ClassVar[Kind] = "decided"
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+class RunRequested(_Event):
+    """The first event of every run: what is to be done, pinned."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["RunRequested"] = "RunRequested"
+    run: RunId
+    workflow: WorkflowName
+    document: Digest
+    """The resolved document's SHA-256; its bytes lie in the document store for as long as the run does."""
+    document_version: int
+    """The workflow's version number that this document had."""
+    parameters: dict[str, Json] = {}
+    """Checked and filled with defaults."""
+    trigger: Literal["manual", "schedule", "backfill"] = "manual"
+    scheduled_at: AwareDatetime | None = None
+    interval_start: AwareDatetime | None = None
+    interval_end: AwareDatetime | None = None
+    previous_success_at: AwareDatetime | None = None
+    """The scheduled instant of the latest run of this workflow that had succeeded when this one was admitted."""
+    start_after: AwareDatetime | None = None
+    """Nothing starts before this moment."""
+    files: dict[str, str] = {}
+    """Files given with the run: name to artifact address."""
+    admitted: bool = False
+    """Whether the workflow's stream admitted it and must hear of its end."""
+    requested_by: str = ""
+    note: str = ""
+
+
+class RunOpened(_Event):
+    """The moment before which nothing could start has come."""
+
+    type: Literal["RunOpened"] = "RunOpened"
+
+
+class JobsReady(_Event):
+    """These jobs' conditions hold; they wait for a place among the attempts under way."""
+
+    type: Literal["JobsReady"] = "JobsReady"
+    jobs: tuple[JobName, ...]
+
+
+class JobSettled(_Event):
+    """A job that will not run: its condition does not hold, or the run was cancelled before it began."""
+
+    type: Literal["JobSettled"] = "JobSettled"
+    job: JobName
+    outcome: Outcome
+    reason: str = ""
+
+
+class AttemptQueued(_Event):
+    """The decision to make an attempt; for targets that take a token it is the claim as well."""
+
+    type: Literal["AttemptQueued"] = "AttemptQueued"
+    job: JobName
+    attempt: int
+
+
+class AttemptClaimed(_Event):
+    """One claimer may send this request, without looking, before `send_before`, and nobody else."""
+
+    type: Literal["AttemptClaimed"] = "AttemptClaimed"
+    job: JobName
+    attempt: int
+    claimer: str
+    request: dict[str, Json]
+    """What will be sent, frozen; large requests by address."""
+    send_before: AwareDatetime
+
+
+class ClaimReleased(_Event):
+    """The target answered that it did not take the request: nothing was started under this claim."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["ClaimReleased"] = "ClaimReleased"
+    job: JobName
+    attempt: int
+    reason: str
+    retry_at: AwareDatetime
+    """When the same attempt may be asked for again."""
+
+
+class AttemptSubmitted(_Event):
+    """The target accepted the work and named it."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["AttemptSubmitted"] = "AttemptSubmitted"
+    job: JobName
+    attempt: int
+    handle: Handle
+
+
+class AttemptStarted(_Event):
+    """The target says that the work is running."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["AttemptStarted"] = "AttemptStarted"
+    job: JobName
+    attempt: int
+    started_at: AwareDatetime
+
+
+class AttemptSucceeded(_Event):
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["AttemptSucceeded"] = "AttemptSucceeded"
+    job: JobName
+    attempt: int
+    exit_code: int | None = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    outputs: dict[str, Json] = {}
+    """What the job wrote to `outputs.json`; bounded."""
+    files: dict[str, str] = {}
+    """Declared outputs: path to artifact address."""
+
+
+class AttemptFailed(_Event):
+    """An attempt ended without success; `retry_at` says whether and when there is another."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["AttemptFailed"] = "AttemptFailed"
+    job: JobName
+    attempt: int
+    failure: FailureClass
+    reason: str = ""
+    exit_code: int | None = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    outputs: dict[str, Json] = {}
+    retry_at: AwareDatetime | None = None
+    """When the next attempt may start; None if this was the last one."""
+
+
+class AttemptCancelled(_Event):
+    """A stop that was asked for is confirmed, or the attempt had not been asked of anybody yet."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["AttemptCancelled"] = "AttemptCancelled"
+    job: JobName
+    attempt: int
+    reason: str = ""
+    exit_code: int | None = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+
+
+class AttemptDoubted(_Event):
+    """We asked, and cannot know whether it was done."""
+
+    type: Literal["AttemptDoubted"] = "AttemptDoubted"
+    job: JobName
+    attempt: int
+    reason: str
+    policy: Literal["wait", "assume_lost", "ask"]
+    resolve_at: AwareDatetime | None = None
+    """When the policy gives the attempt up; None when only evidence or a person can."""
+
+
+class StopRequested(_Event):
+    """A person, a timeout or the run's cancellation wants this attempt to end."""
+
+    type: Literal["StopRequested"] = "StopRequested"
+    job: JobName
+    attempt: int
+    cause: Literal["cancel", "timeout", "mark"]
+    reason: str = ""
+    flag_at: AwareDatetime
+    """When an unconfirmed stop is flagged for a person."""
+
+
+class StopSent(_Event):
+    """The target accepted the stop; the attempt ends when the target says so."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["StopSent"] = "StopSent"
+    job: JobName
+    attempt: int
+
+
+class StopFlagged(_Event):
+    """The stop was never confirmed: somebody should look. The attempt stays open until there is evidence."""
+
+    type: Literal["StopFlagged"] = "StopFlagged"
+    job: JobName
+    attempt: int
+    reason: str = ""
+
+
+class LateReported(_Event):
+    """A report about an attempt that had ended, recorded, changing nothing."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["LateReported"] = "LateReported"
+    job: JobName
+    attempt: int
+    report: str
+    handle: Handle | None = None
+
+
+class JobMarked(_Event):
+    """A named person declared the job's outcome."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["JobMarked"] = "JobMarked"
+    job: JobName
+    outcome: Literal["succeeded", "failed", "skipped"]
+    by: str
+    reason: str
+
+
+class RunCancelRequested(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["RunCancelRequested"] = "RunCancelRequested"
+    by: str
+    reason: str = ""
+
+
+class RunReopened(_Event):
+    """A new round of a finished run: these jobs are done again, everything else is kept as it ended."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["RunReopened"] = "RunReopened"
+    jobs: tuple[JobName, ...]
+    """Those that start over; they include everything that depends on them."""
+    document: Digest
+    document_version: int
+    changes: tuple[str, ...] = ()
+    """How this document differs from the one before, for people."""
+    by: str
+    reason: str = ""
+    request: str = ""
+    """Names the request, so that a double click reopens once."""
+
+
+class RunFinished(_Event):
+    type: Literal["RunFinished"] = "RunFinished"
+    outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+# --- a workflow -------------------------------------------------------------------------------------------------------
+
+
+class WorkflowRegistered(_Event):
+    """A document became the live version; the same number again is a rollback to it."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["WorkflowRegistered"] = "WorkflowRegistered"
+    workflow: WorkflowName
+    document: Digest
+    version: int
+    """From 1; a rollback takes a new number with an old document."""
+    by: str = ""
+    source: str = ""
+    """The upload it came from, or how it was asked for."""
+
+
+class WorkflowUnregistered(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["WorkflowUnregistered"] = "WorkflowUnregistered"
+    by: str = ""
+    reason: str = ""
+
+
+class WorkflowPaused(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["WorkflowPaused"] = "WorkflowPaused"
+    by: str = ""
+    reason: str = ""
+
+
+class WorkflowResumed(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["WorkflowResumed"] = "WorkflowResumed"
+    by: str = ""
+
+
+class WatermarkMoved(_Event):
+    """Every scheduled instant up to here has become a run, a skip or a miss."""
+
+    type: Literal["WatermarkMoved"] = "WatermarkMoved"
+    until: AwareDatetime
+    next_at: AwareDatetime | None = None
+    """The next scheduled instant; None when there is none."""
+
+
+class RunAdmitted(_Event):
+    """This run starts now, under this id; starting it twice is starting it once."""
+
+    type: Literal["RunAdmitted"] = "RunAdmitted"
+    run: RunId
+    request: RunRequested
+
+
+class RunHeld(_Event):
+    """This run waits until the limit on overlapping or active runs lets it in."""
+
+    type: Literal["RunHeld"] = "RunHeld"
+    run: RunId
+    request: RunRequested
+    reason: str
+
+
+class HeldRunDropped(_Event):
+    """A waiting run was cancelled before it was let in."""
+
+    type: Literal["HeldRunDropped"] = "HeldRunDropped"
+    run: RunId
+    by: str = ""
+    reason: str = ""
+
+
+class InstantSkipped(_Event):
+    """A scheduled instant that does not become a run, by policy."""
+
+    type: Literal["InstantSkipped"] = "InstantSkipped"
+    scheduled_at: AwareDatetime
+    reason: str
+
+
+class InstantsMissed(_Event):
+    """Scheduled instants that passed while nothing could start them, given up by the catch-up policy."""
+
+    type: Literal["InstantsMissed"] = "InstantsMissed"
+    first_at: AwareDatetime
+    last_at: AwareDatetime
+    count: int
+    reason: str
+
+
+class RunReleased(_Event):
+    """A run ended: its place is free, and its success counts as the previous one from now on."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["RunReleased"] = "RunReleased"
+    run: RunId
+    outcome: Literal["succeeded", "failed", "cancelled", "lost"]
+    scheduled_at: AwareDatetime | None = None
+
+
+# --- an upload --------------------------------------------------------------------------------------------------------
+
+
+class DocumentAccepted(_Event):
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["DocumentAccepted"] = "DocumentAccepted"
+    upload: str
+    """What identifies this very upload: an ETag, a version id, a content hash."""
+    workflow: WorkflowName
+    document: Digest
+
+
+class DocumentRejected(_Event):
+    """An upload that cannot be registered; the last good version stays live."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["DocumentRejected"] = "DocumentRejected"
+    upload: str
+    problems: tuple[str, ...]
+
+
+class DocumentRemoved(_Event):
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["DocumentRemoved"] = "DocumentRemoved"
+    upload: str
+
+
+class UnknownEvent(_Event):
+    """An event of a newer release, kept as it is; whoever meets one may show it but not decide."""
+
+    type: str
+    fields: dict[str, Json]
+
+
+RunEvent = (
+    RunRequested
+    | RunOpened
+    | JobsReady
+    | JobSettled
+    | AttemptQueued
+    | AttemptClaimed
+    | ClaimReleased
+    | AttemptSubmitted
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptCancelled
+    | AttemptDoubted
+    | StopRequested
+    | StopSent
+    | StopFlagged
+    | LateReported
+    | JobMarked
+    | RunCancelRequested
+    | RunReopened
+    | RunFinished
+)
+WorkflowEvent = (
+    WorkflowRegistered
+    | WorkflowUnregistered
+    | WorkflowPaused
+    | WorkflowResumed
+    | WatermarkMoved
+    | RunAdmitted
+    | RunHeld
+    | HeldRunDropped
+    | InstantSkipped
+    | InstantsMissed
+    | RunReleased
+)
+DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
+KnownEvent = Annotated[RunEvent | WorkflowEvent | DocumentEvent, Field(discriminator="type")]
+Event = RunEvent | WorkflowEvent | DocumentEvent | UnknownEvent
+

@@ -1,0 +1,301 @@
+"""What the core asks of the world, as protocols; adapters stand in `stores/`, `executors/` and `local/`.
+
+Each protocol has one contract suite in `tests/contract/` that every adapter passes. Where an adapter may be slow, fail or
+repeat itself, the docstring says what the caller may rely on.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from shared.ids import CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
+
+COMMIT_BYTES_MAX = 100_000
+"""Of a commit's body. DynamoDB refuses items over 400 KB; ours is lower so that a console and a stream record stay readable."""
+PAGE_MAX = 1_000
+"""Rows in one page of any list."""
+
+FIRST_HASH = "0" * 64
+"""What the first commit of a stream names as the hash before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One commit as a store keeps it. `body` is the JSON text of its events; stores never look inside."""
+
+    stream: StreamName
+    version: int
+    """From 1, dense."""
+    commit_id: CommitId
+    """Unique to this put: tells my own retried put from a rival with the same content."""
+    at: datetime
+    """Aware, UTC, microseconds; never earlier than the commit before."""
+    by: str
+    cause: str
+    """What led to it: a command's id, or the upload, schedule or report it came from."""
+    previous_hash: str
+    hash: str
+    body: str
+
+
+class EventStore(Protocol):
+    """The append-only table of commits."""
+
+    def append(self, record: Record) -> None:
+        """Store `record` iff its version is the stream's next one.
+
+        Own retry (the stored commit has the same `commit_id`): success. A rival: `Conflict`. A gap (version above the
+        next one): `Conflict` as well. Throttled or unreachable: `StoreUnavailable`; then it may or may not be stored,
+        and putting the very same record again finds out.
+        """
+        ...
+
+    def read(self, stream: StreamName, *, after: int = 0, limit: int = PAGE_MAX) -> list[Record]:
+        """The commits with version > `after`, ascending, at most `limit`; strongly consistent."""
+        ...
+
+    def streams(self, kind: str, *, after: str = "", limit: int = PAGE_MAX) -> list[StreamName]:
+        """Names of streams of a kind (`run`), ascending, those greater than `after`; for rebuilding and verifying only."""
+        ...
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Appends and due rows written inside become durable together at its end, where the store can do that (SQLite);
+        elsewhere each is durable on its own. If the end raises, none was stored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueRow:
+    """A live stream must be looked at no later than `at`. One row a stream."""
+
+    stream: StreamName
+    at: datetime
+
+
+class Dues(Protocol):
+    """The index of live streams by due time. A row too early is harmless; a row too late or missing loses work."""
+
+    def get(self, stream: StreamName) -> datetime | None: ...
+
+    def lower(self, stream: StreamName, at: datetime) -> None:
+        """Write the row, or move it to `at` if it is later; never moves it to a later time."""
+        ...
+
+    def raise_to(self, stream: StreamName, *, seen: datetime, at: datetime) -> bool:
+        """Move the row from exactly `seen` to the later `at`; False, and nothing done, if it is no longer at `seen`."""
+        ...
+
+    def remove(self, stream: StreamName, *, seen: datetime) -> bool:
+        """Take the row away iff it is still at exactly `seen`."""
+        ...
+
+    def due(self, now: datetime, *, limit: int = PAGE_MAX) -> list[DueRow]:
+        """Rows with `at` <= now, earliest first, at most `limit`."""
+        ...
+
+    def next_at(self) -> datetime | None:
+        """The earliest row's instant; None when no stream is alive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A folded state kept to save reading; may vanish at any time and is never the truth."""
+
+    stream: StreamName
+    version: int
+    fold_version: int
+    """Of the folding code that made it; another number means: ignore it."""
+    hash: str
+    """Of the commit at `version`; if the stream has another there, ignore the snapshot."""
+    body: bytes
+
+
+class Snapshots(Protocol):
+    def get(self, stream: StreamName, fold_version: int) -> Snapshot | None: ...
+    def put(self, snapshot: Snapshot) -> None:
+        """Keep it unless a newer one of the same fold version is there."""
+        ...
+
+    def clear(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run in lists. Derived from its stream at `version`; times are aware and UTC."""
+
+    run: RunId
+    workflow: WorkflowName
+    version: int
+    status: str
+    """waiting | running | succeeded | failed | cancelled"""
+    owner: str
+    tags: tuple[str, ...]
+    trigger: str
+    requested_at: datetime
+    scheduled_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    """Number of jobs by status."""
+    attention: tuple[str, ...] = ()
+    """What a person should know: `doubt`, `stop_flagged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRow:
+    """A workflow in lists."""
+
+    workflow: WorkflowName
+    stream_version: int
+    live_version: int | None
+    """Of its document; None when unregistered."""
+    owner: str
+    tags: tuple[str, ...]
+    paused: bool
+    next_at: datetime | None
+    schedule: str
+    """For people: `0 2 * * * Europe/Berlin`."""
+    active_runs: tuple[str, ...] = ()
+    held_runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Every field that is not None must hold."""
+
+    workflow: str | None = None
+    status: str | None = None
+    owner: str | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    """Requested at or after."""
+    until: datetime | None = None
+    """Requested before."""
+
+
+class Views(Protocol):
+    """Read models. A put with a version not greater than the stored one changes nothing."""
+
+    def put_run(self, row: RunRow) -> None: ...
+    def get_run(self, run: RunId) -> RunRow | None: ...
+    def runs(
+        self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50
+    ) -> tuple[list[RunRow], str]:
+        """Newest request first, and the cursor of the next page (empty at the end). Stable while runs arrive."""
+        ...
+
+    def remove_run(self, run: RunId) -> None: ...
+    def put_workflow(self, row: WorkflowRow) -> None: ...
+    def get_workflow(self, workflow: WorkflowName) -> WorkflowRow | None: ...
+    def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
+        """By name, and the cursor of the next page."""
+        ...
+
+    def clear(self) -> None:
+        """Forget every row, before a rebuild."""
+        ...
+
+
+class Documents(Protocol):
+    """Content-addressed, immutable bytes: workflow documents, requests too large for an event."""
+
+    def put(self, data: bytes) -> Digest:
+        """Durable when it returns; the same bytes twice are one document."""
+        ...
+
+    def get(self, digest: Digest) -> bytes:
+        """`NotFound` if it is not there; `CorruptStream` if the bytes are not those of the digest."""
+        ...
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attempt as a target is asked for it. The same token always comes with the same request."""
+
+    token: Token
+    run: RunId
+    job: JobName
+    attempt: int
+    body: Mapping[str, Any]
+    """The job of the document with its templates rendered, as JSON values: `type`, and that type's fields."""
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    """The job's inputs with their sources resolved: `path` and one of `content`, `url`, `s3`, `artifact`; `sha256`."""
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    """The declared outputs: `path`, `save`, `optional`."""
+
+
+ReportStatus = Literal["submitted", "running", "succeeded", "failed", "cancelled", "missing", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a target says of an attempt. `missing`: it knows nothing under that handle or token, which right after a start
+    proves nothing. `unknown`: it ended, or vanished, and nobody can say how."""
+
+    token: Token
+    run: RunId
+    job: JobName
+    attempt: int
+    status: ReportStatus
+    handle: Handle | None = None
+    exit_code: int | None = None
+    failure: Literal["user", "infrastructure", "capacity", "timeout", "refused"] | None = None
+    """With status `failed`."""
+    reason: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Declared outputs that were found: path to artifact address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An attempt to be observed or stopped."""
+
+    token: Token
+    run: RunId
+    job: JobName
+    attempt: int
+    handle: Handle | None
+    """None when we asked and never heard the name: look by token."""
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    """The declared outputs, for the report of success."""
+
+
+class Executor(Protocol):
+    """Starts, observes and stops attempts on one kind of target. Never waits for work to end."""
+
+    takes_token: bool
+    """Whether starting again with the same token surely does not start twice."""
+
+    def start(self, request: Request) -> Handle:
+        """Ask for the work and return its name.
+
+        `TargetUnavailable`: surely not taken, try later. `TargetRefused`: never. `TargetSilent`: cannot know.
+        With `takes_token`, the same token again returns the first start's handle.
+        """
+        ...
+
+    def observe(self, references: Sequence[Reference]) -> list[Report]:
+        """One report for each reference, in order; a target that cannot be reached gives no report for it (omitted)."""
+        ...
+
+    def stop(self, reference: Reference, *, grace_seconds: float) -> None:
+        """Ask the work to end, then end it. Returns when the target accepted; stopping what has ended is no error.
+
+        `TargetUnavailable` or `TargetSilent`: ask again later.
+        """
+        ...
+
+
+class Effects(Protocol):
+    """Where effects go to be carried out, at least once."""
+
+    def send(self, effects: Iterable[Any], *, delay_seconds: float = 0) -> None: ...
