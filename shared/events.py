@@ -122,6 +122,8 @@ class AttemptSubmitted(_Event):
     job: JobName
     attempt: int
     handle: Handle
+    started_at: AwareDatetime | None = None
+    """When the target said at once that it runs."""
 
 
 class AttemptStarted(_Event):
@@ -250,12 +252,14 @@ class RunCancelRequested(_Event):
 
 
 class RunReopened(_Event):
-    """A new round of a finished run: these jobs are done again, everything else is kept as it ended."""
+    """A new round of a finished run: some jobs are done again, with all that depends on them; the others are kept."""
 
     kind: ClassVar[Kind] = "commanded"
     type: Literal["RunReopened"] = "RunReopened"
-    jobs: tuple[JobName, ...]
-    """Those that start over; they include everything that depends on them."""
+    jobs: tuple[JobName, ...] = ()
+    """Those that were named."""
+    failed: bool = False
+    """Also every job that ended badly; jobs that the document did not have before always start."""
     document: Digest
     document_version: int
     changes: tuple[str, ...] = ()
@@ -323,6 +327,8 @@ class RunAdmitted(_Event):
     type: Literal["RunAdmitted"] = "RunAdmitted"
     run: RunId
     request: RunRequested
+    displaces: tuple[RunId, ...] = ()
+    """Active runs that are cancelled to make way (`overlap: cancel_running`)."""
 
 
 class RunHeld(_Event):

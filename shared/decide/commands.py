@@ -1,0 +1,219 @@
+"""What can be asked of a stream. A command is a request: deciding may answer with events, with nothing, or with `Rejected`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from shared.events import RunRequested
+from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+
+# --- to a run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRun:
+    """Start this run; asking twice starts it once."""
+
+    request: RunRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Look at the time, and go on with whatever can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordClaim:
+    """Before asking a target that takes no token: nobody else may send."""
+
+    job: JobName
+    attempt: int
+    claimer: str
+    request: Mapping[str, Any]
+    send_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseClaim:
+    """The target answered that it took nothing."""
+
+    job: JobName
+    attempt: int
+    claimer: str
+    reason: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReport:
+    """What a target says of an attempt; fields as in `ports.Report`."""
+
+    job: JobName
+    attempt: int
+    status: Literal["submitted", "running", "succeeded", "failed", "cancelled", "missing", "unknown"]
+    handle: Handle | None = None
+    exit_code: int | None = None
+    failure: Literal["user", "infrastructure", "capacity", "timeout", "refused"] | None = None
+    reason: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSilence:
+    """We asked, and cannot know whether it was done."""
+
+    job: JobName
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStopSent:
+    job: JobName
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    job: JobName
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkJob:
+    job: JobName
+    outcome: Literal["succeeded", "failed", "skipped"]
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenRun:
+    """A new round: the jobs named (or, with `failed`, all that ended badly) and everything that depends on them."""
+
+    jobs: tuple[JobName, ...]
+    failed: bool
+    document: Digest
+    document_version: int
+    changes: tuple[str, ...]
+    by: str
+    reason: str = ""
+    request: str = ""
+
+
+RunCommand = (
+    RequestRun
+    | Advance
+    | RecordClaim
+    | ReleaseClaim
+    | RecordReport
+    | RecordSilence
+    | RecordStopSent
+    | CancelRun
+    | CancelJob
+    | MarkJob
+    | ReopenRun
+)
+
+# --- to a workflow ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWorkflow:
+    """Make this document the live version."""
+
+    workflow: WorkflowName
+    document: Digest
+    by: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterWorkflow:
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseWorkflow:
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeWorkflow:
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Deal with every scheduled instant up to now, and let in who waits if there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitRun:
+    """Let this run in, or have it wait for its turn; for workflows that limit how many are active."""
+
+    request: RunRequested
+
+
+@dataclass(frozen=True, slots=True)
+class DropHeldRun:
+    run: RunId
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRun:
+    """A run ended."""
+
+    run: RunId
+    outcome: Literal["succeeded", "failed", "cancelled", "lost"]
+
+
+WorkflowCommand = (
+    RegisterWorkflow
+    | UnregisterWorkflow
+    | PauseWorkflow
+    | ResumeWorkflow
+    | Tick
+    | AdmitRun
+    | DropHeldRun
+    | ReleaseRun
+)
+
+# --- to an upload -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptDocument:
+    upload: str
+    workflow: WorkflowName
+    document: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class RejectDocument:
+    upload: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDocument:
+    upload: str
+
+
+DocumentCommand = AcceptDocument | RejectDocument | RemoveDocument
+Command = RunCommand | WorkflowCommand | DocumentCommand

@@ -1,0 +1,354 @@
+"""The rules of a workflow: registration, pause, and admission, where scheduled instants up to a watermark become run, skip or
+missed, each exactly once, by the one commit that moves the watermark.
+
+The instants come from `schedule.due` alone, so it does not matter who rings the bell, how often, or how late.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from shared import schedule
+from shared.decide.commands import (
+    AdmitRun,
+    DropHeldRun,
+    PauseWorkflow,
+    RegisterWorkflow,
+    ReleaseRun,
+    ResumeWorkflow,
+    Tick,
+    UnregisterWorkflow,
+    WorkflowCommand,
+)
+from shared.errors import NotFound, Rejected
+from shared.events import (
+    Event,
+    HeldRunDropped,
+    InstantSkipped,
+    InstantsMissed,
+    RunAdmitted,
+    RunHeld,
+    RunReleased,
+    RunRequested,
+    WatermarkMoved,
+    WorkflowPaused,
+    WorkflowRegistered,
+    WorkflowResumed,
+    WorkflowUnregistered,
+)
+from shared.ids import RunId, scheduled_run
+from shared.schedule import Instant
+from shared.state.run import Plans
+from shared.state.workflow import NotRegistered, WorkflowState, evolve_workflow
+from shared.workflow.document import Workflow
+from shared.workflow.parameters import fill
+from shared.workflow.timing import Schedule
+
+INSTANTS_SLICE = 100
+"""Instants that one commit makes into runs: with parameters of 600 bytes that is about 90 KB."""
+MISFIRE_GRACE = timedelta(minutes=5)
+"""With `catchup: none`, an instant still becomes a run when it is dealt with this late: schedules and sweeps are not exact."""
+HELD_MAX = 1_000
+"""Runs that may wait to be let in; a schedule that outruns its workflow for ever must not grow without bound."""
+
+
+class WorkflowDraft:
+    """Events decided so far and the state they lead to, as `RunDraft` is for a run."""
+
+    def __init__(self, state: NotRegistered | WorkflowState, plans: Plans, now: datetime) -> None:
+        self.state = state
+        self.plans = plans
+        self.now = now
+        self.events: list[Event] = []
+        self.truncated = False
+
+    def emit(self, event: Event) -> None:
+        self.state = evolve_workflow(self.state, event, self.now)
+        self.events.append(event)
+
+    @property
+    def registered(self) -> WorkflowState:
+        assert isinstance(self.state, WorkflowState)
+        return self.state
+
+    def document(self) -> Workflow:
+        live = self.registered.live
+        assert live is not None
+        return self.plans(live.document).workflow
+
+    def freeze(self) -> NotRegistered | WorkflowState:
+        return self.state
+
+
+def decide_workflow(
+    state: NotRegistered | WorkflowState, command: WorkflowCommand, *, now: datetime, plans: Plans
+) -> list[Event]:
+    """What happens because of `command`. Raises `Rejected` (or `NotFound`) with the reason when it is not allowed."""
+    draft = WorkflowDraft(state, plans, now)
+    decide_workflow_on(draft, command)
+    return draft.events
+
+
+def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
+    if isinstance(command, RegisterWorkflow):
+        _register(draft, command)
+        return
+    if not isinstance(draft.state, WorkflowState):
+        raise NotFound("there is no such workflow")
+    match command:
+        case UnregisterWorkflow():
+            if draft.registered.live is not None:
+                _deal_with_due(draft)
+                draft.emit(WorkflowUnregistered(by=command.by, reason=command.reason))
+        case PauseWorkflow():
+            if draft.registered.pause is None:
+                _deal_with_due(draft)
+                draft.emit(WorkflowPaused(by=command.by, reason=command.reason))
+        case ResumeWorkflow():
+            if draft.registered.pause is not None:
+                draft.emit(WorkflowResumed(by=command.by))
+                _deal_with_due(draft, reason="the workflow was paused")
+        case Tick():
+            _deal_with_due(draft)
+            _let_in(draft)
+        case AdmitRun():
+            _admit_on_request(draft, command.request)
+        case DropHeldRun():
+            if any(one.run == command.run for one in draft.registered.held):
+                draft.emit(HeldRunDropped(run=command.run, by=command.by, reason=command.reason))
+        case ReleaseRun():
+            holder = draft.registered.holders.get(command.run)
+            if holder is not None:
+                draft.emit(
+                    RunReleased(run=command.run, outcome=command.outcome, scheduled_at=holder.scheduled_at)
+                )
+                _let_in(draft)
+        case _:
+            assert_never(command)
+
+
+def _register(draft: WorkflowDraft, command: RegisterWorkflow) -> None:
+    state = draft.state
+    if isinstance(state, WorkflowState):
+        if state.live is not None and state.live.document == command.document:
+            return
+        # What was due under the document that is being replaced is still its business.
+        _deal_with_due(draft)
+    old = _live_schedule(draft)
+    was_live = isinstance(draft.state, WorkflowState) and draft.state.live is not None
+    number = len(draft.state.versions) + 1 if isinstance(draft.state, WorkflowState) else 1
+    draft.emit(
+        WorkflowRegistered(
+            workflow=command.workflow,
+            document=command.document,
+            version=number,
+            by=command.by,
+            source=command.source,
+        )
+    )
+    new = draft.document().schedule
+    if new is None:
+        if draft.registered.next_at is not None:
+            draft.emit(WatermarkMoved(until=draft.now, next_at=None))
+        return
+    if was_live and old == new and draft.registered.watermark is not None:
+        return
+    _move_watermark(draft, _first_watermark(new, draft.now, draft.registered.watermark))
+    _deal_with_due(draft)
+
+
+def _live_schedule(draft: WorkflowDraft) -> Schedule | None:
+    if isinstance(draft.state, WorkflowState) and draft.state.live is not None:
+        return draft.document().schedule
+    return None
+
+
+def _first_watermark(new: Schedule, now: datetime, before: datetime | None) -> datetime:
+    """Where a schedule that has just become live begins: now, unless its own past is asked for."""
+    if new.at is not None:
+        # A one-off in the past runs at once, unless this workflow has dealt with that very moment before.
+        one_off = schedule.latest(new, _LONG_AGO, now, 1)
+        if one_off and (before is None or before < one_off[0].at):
+            return one_off[0].at - timedelta(seconds=1)
+        return now
+    if before is None and new.catchup != "none" and new.start is not None:
+        # Nothing is due before `start`, so the beginning of time would do as well, at more cost.
+        return min(now, _aware(new) - timedelta(seconds=1))
+    return now
+
+
+_LONG_AGO = datetime.fromisoformat("1970-01-02T00:00:00+00:00")
+
+
+def _aware(new: Schedule) -> datetime:
+    assert new.start is not None
+    return new.start if new.start.tzinfo is not None else new.start.replace(tzinfo=new.zone)
+
+
+def _move_watermark(draft: WorkflowDraft, until: datetime) -> None:
+    document = draft.document()
+    following = schedule.upcoming(document.schedule, until, 1) if document.schedule is not None else []
+    draft.emit(WatermarkMoved(until=until, next_at=following[0].at if following else None))
+
+
+def _deal_with_due(draft: WorkflowDraft, *, reason: str = "nothing was there to start it") -> None:
+    """Make every instant between the watermark and now into a run, a skip or a miss."""
+    state = draft.registered
+    if state.live is None or state.pause is not None or state.next_at is None or state.next_at > draft.now:
+        return
+    document = draft.document()
+    rule = document.schedule
+    assert rule is not None
+    assert state.watermark is not None
+    wanted = _wanted(rule, state.watermark, draft.now)
+    _record_missed(draft, rule, state.watermark, wanted, reason)
+    taken = wanted[:INSTANTS_SLICE]
+    for instant in taken:
+        _admit_scheduled(draft, document, instant)
+    if len(wanted) > len(taken):
+        # The watermark stops at the last instant dealt with; the next command goes on from there.
+        draft.truncated = True
+        _move_watermark(draft, taken[-1].at)
+    else:
+        _move_watermark(draft, draft.now)
+
+
+def _wanted(rule: Schedule, after: datetime, now: datetime) -> list[Instant]:
+    """The instants that become runs, by the catch-up policy, ascending; always the newest part of what is due."""
+    if rule.at is not None:
+        return schedule.due(rule, after, now, limit=1)
+    match rule.catchup:
+        case "none":
+            return schedule.latest(rule, max(after, now - MISFIRE_GRACE), now, rule.catchup_max)
+        case "latest":
+            return schedule.latest(rule, after, now, 1)
+        case "all":
+            return schedule.latest(rule, after, now, rule.catchup_max)
+
+
+MISSED_COUNT_MAX = 100_000
+"""Beyond this many, missed instants are no longer counted exactly."""
+
+
+def _record_missed(
+    draft: WorkflowDraft, rule: Schedule, after: datetime, wanted: list[Instant], reason: str
+) -> None:
+    until = wanted[0].at - timedelta(seconds=1) if wanted else draft.now
+    if until <= after:
+        return
+    first = schedule.due(rule, after, until, limit=1)
+    if not first:
+        return
+    last = schedule.latest(rule, after, until, 1)
+    draft.emit(
+        InstantsMissed(
+            first_at=first[0].at,
+            last_at=last[0].at,
+            count=schedule.count_between(rule, after, until, MISSED_COUNT_MAX),
+            reason=f"{reason}; catchup is {rule.catchup}",
+        )
+    )
+
+
+def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant) -> None:
+    state = draft.registered
+    assert state.live is not None
+    assert document.schedule is not None
+    start, end = schedule.interval_of(document.schedule, instant.at)
+    request = RunRequested(
+        run=scheduled_run(state.name, instant.at),
+        workflow=state.name,
+        document=state.live.document,
+        document_version=state.live.number,
+        parameters=fill(document.parameters, {}),
+        trigger="schedule",
+        scheduled_at=instant.at,
+        interval_start=start,
+        interval_end=end,
+        previous_success_at=state.previous_success_at,
+        admitted=True,
+    )
+    active = len(state.holders)
+    limit = limit_of(document)
+    if limit is None or active < limit:
+        _admit_or_wait(draft, request, limit)
+        return
+    match document.overlap:
+        case "skip":
+            draft.emit(
+                InstantSkipped(
+                    scheduled_at=instant.at, reason=f"overlap is skip and {_named(state.holders)} is still active"
+                )
+            )
+        case "cancel_running":
+            oldest = sorted(state.holders, key=lambda run: state.holders[run].admitted_at)
+            displaced = tuple(oldest[: active - limit + 1])
+            draft.emit(RunAdmitted(run=request.run, request=request, displaces=displaced))
+        case "allow" | "queue":
+            _hold(draft, request, limit)
+
+
+def limit_of(document: Workflow) -> int | None:
+    """How many runs of the workflow may be active; None for any number."""
+    if document.max_active_runs is not None:
+        return document.max_active_runs
+    return None if document.overlap == "allow" else 1
+
+
+def _admit_or_wait(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> None:
+    if draft.registered.held and limit is not None:
+        # Whoever waited longer goes first.
+        _hold(draft, request, limit)
+    else:
+        draft.emit(RunAdmitted(run=request.run, request=request))
+
+
+def _hold(draft: WorkflowDraft, request: RunRequested, limit: int) -> None:
+    state = draft.registered
+    if len(state.held) >= HELD_MAX:
+        reason = f"{HELD_MAX} runs are waiting already"
+        if request.scheduled_at is None:
+            raise Rejected(reason)
+        draft.emit(InstantSkipped(scheduled_at=request.scheduled_at, reason=reason))
+        return
+    reason = f"{limit} active at once: {_named(state.holders)}"
+    draft.emit(RunHeld(run=request.run, request=request, reason=reason))
+
+
+def _admit_on_request(draft: WorkflowDraft, request: RunRequested) -> None:
+    state = draft.registered
+    if request.run in state.holders or any(one.run == request.run for one in state.held):
+        return
+    if state.live is None:
+        raise Rejected(f"{state.name} is not registered any more")
+    document = draft.document()
+    limit = document.max_active_runs or (1 if document.overlap == "queue" else None)
+    if limit is None or len(state.holders) < limit:
+        _admit_or_wait(draft, request, limit)
+    else:
+        _hold(draft, request, limit)
+
+
+def _let_in(draft: WorkflowDraft) -> None:
+    """Admit those who wait while there is room."""
+    while draft.registered.held:
+        state = draft.registered
+        if len(draft.events) >= INSTANTS_SLICE:
+            draft.truncated = True
+            return
+        if state.live is not None:
+            limit = limit_of(draft.document())
+            if limit is not None and len(state.holders) >= limit:
+                return
+        first = state.held[0]
+        # What succeeded while it waited counts.
+        request = first.request.model_copy(update={"previous_success_at": state.previous_success_at})
+        draft.emit(RunAdmitted(run=first.run, request=request))
+
+
+def _named(runs: Iterable[RunId], most: int = 3) -> str:
+    names = sorted(runs)
+    shown = ", ".join(names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+

@@ -1,0 +1,282 @@
+"""What should happen in the world because of facts.
+
+`effects_of` is the normal way: it costs what the decision costs. `pending` recomputes from the state alone what should be under
+way, and is how a start or a sweep repairs whatever was lost. Carrying an effect out twice is harmless.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from shared.decide.deadlines import deadlines
+from shared.events import (
+    AttemptQueued,
+    Event,
+    LateReported,
+    RunAdmitted,
+    RunFinished,
+    RunRequested,
+    StopRequested,
+)
+from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, workflow_of
+from shared.state.run import Backoff, Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Submitted
+from shared.state.workflow import NotRegistered, WorkflowState
+from shared.workflow.plan import Plan
+
+HANDOVER_SECONDS = 60
+"""An attempt still queued after this is handed over again; a stop not yet accepted likewise."""
+POLL_FIRST_SECONDS = {"ecs": 600, "emr": 60, "ssm": 60}
+"""ECS events are guaranteed and polls are a net; EMR and SSM events are best effort, so these are always polled."""
+POLL_LAST_SECONDS = 600
+CHECK_HOLDERS_SECONDS = 300
+"""How often a workflow looks at the runs that hold its places, so that a lost end never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    run: RunId
+    job: JobName
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAttempt:
+    run: RunId
+    job: JobName
+    attempt: int
+    handle: Handle | None = None
+    """Set when the execution to stop is not the one that is bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveAttempt:
+    run: RunId
+    job: JobName
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceRun:
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """Request the run in its own stream."""
+
+    request: RunRequested
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDisplaced:
+    run: RunId
+    by_run: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class TellWorkflow:
+    """A run that was admitted has ended."""
+
+    workflow: WorkflowName
+    run: RunId
+    outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TickWorkflow:
+    workflow: WorkflowName
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHolders:
+    workflow: WorkflowName
+
+
+Effect = (
+    StartAttempt
+    | StopAttempt
+    | ObserveAttempt
+    | AdvanceRun
+    | OpenRun
+    | CancelDisplaced
+    | TellWorkflow
+    | TickWorkflow
+    | CheckHolders
+)
+
+
+def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
+    """The effects of events that have just been committed; `run` is the state after them."""
+    effects: list[Effect] = []
+    for event in events:
+        match event:
+            case AttemptQueued():
+                effects.append(StartAttempt(run.run, event.job, event.attempt))
+            case StopRequested():
+                effects.append(StopAttempt(run.run, event.job, event.attempt))
+            case LateReported(handle=handle) if handle is not None:
+                effects.append(StopAttempt(run.run, event.job, event.attempt, handle))
+            case RunFinished() if run.request.admitted:
+                effects.append(TellWorkflow(workflow_of(run.run), run.run, event.outcome))
+            case _:
+                pass
+    return effects
+
+
+def effects_of_workflow(workflow: WorkflowName, events: Iterable[Event]) -> list[Effect]:
+    effects: list[Effect] = []
+    for event in events:
+        if isinstance(event, RunAdmitted):
+            effects.extend(CancelDisplaced(displaced, event.run) for displaced in event.displaces)
+            effects.append(OpenRun(event.request))
+    return effects
+
+
+def pending_of_run(run: Run | NotRequested, now: datetime, *, everything: bool = False) -> list[Effect]:
+    """What should be under way and may have been lost. With `everything` (at a start, when memory is gone) also what
+    was handed over just now; without, only what is due."""
+    if isinstance(run, NotRequested):
+        return []
+    if run.finished:
+        assert run.outcome is not None
+        return [TellWorkflow(workflow_of(run.run), run.run, run.outcome)] if run.request.admitted else []
+    effects: list[Effect] = []
+    advance = needs_advance(run, now)
+    for name in run.live:
+        state = run.jobs[name]
+        if any(deadline.at <= now for deadline in deadlines(state, run.plan.jobs[name], run.round)):
+            advance = True
+        effects.extend(_pending_of_job(run, name, state, now, everything))
+    if advance:
+        effects.append(AdvanceRun(run.run))
+    return effects
+
+
+def pending_of_jobs(run: Run | NotRequested, jobs: Sequence[JobName], now: datetime) -> list[Effect]:
+    """As `pending_of_run` for the jobs named: what a command is answered with whose effect is recorded already."""
+    if isinstance(run, NotRequested) or run.finished:
+        return pending_of_run(run, now)
+    effects: list[Effect] = []
+    for name in jobs:
+        state = run.jobs.get(name)
+        if state is not None:
+            effects.extend(_pending_of_job(run, name, state, now, everything=True))
+    return effects
+
+
+def _pending_of_job(run: Run, name: JobName, state: JobState, now: datetime, everything: bool) -> list[Effect]:
+    match state.phase:
+        case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
+            last = phase.stop.sent_at or phase.stop.requested_at
+            if everything or now - last >= timedelta(seconds=HANDOVER_SECONDS):
+                return [StopAttempt(run.run, name, phase.attempt)]
+            return []
+        case Queued(attempt=attempt, queued_at=queued_at, not_before=not_before):
+            if everything or now >= (not_before or queued_at + timedelta(seconds=HANDOVER_SECONDS)):
+                return [StartAttempt(run.run, name, attempt)]
+            return []
+        case Claimed(attempt=attempt, send_before=send_before):
+            return [ObserveAttempt(run.run, name, attempt)] if now >= send_before else []
+        case Submitted(attempt=attempt) | Doubted(attempt=attempt):
+            if everything or poll_at(run, name, state, now - timedelta(seconds=1)) <= now:
+                return [ObserveAttempt(run.run, name, attempt)]
+            return []
+        case _:
+            return []
+
+
+def needs_advance(run: Run, now: datetime) -> bool:
+    """Whether the run could go on by itself: decisions that were cut, or whose moment has come."""
+    if run.finished:
+        return False
+    if not run.opened:
+        after = run.request.start_after
+        return after is None or after <= now
+    if run.cancel is not None:
+        return True
+    fold = RunFold(run, _no_plans)
+    return fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready())
+
+
+def due_of_run(run: Run | NotRequested, now: datetime) -> datetime | None:
+    """The earliest moment after `now` at which this run must be looked at; None when nothing can happen any more."""
+    if isinstance(run, NotRequested) or run.finished:
+        return None
+    moments: list[datetime] = []
+    if not run.opened and run.request.start_after is not None:
+        moments.append(run.request.start_after)
+    if needs_advance(run, now) or run.active == 0:
+        moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+    for name in run.live:
+        moments.append(due_of_job(run, name, now))
+    later = [moment for moment in moments if moment > now]
+    # Something due at this very moment is being handed over now; if that is lost, the next look repairs it.
+    return min(later) if len(later) == len(moments) and later else _soon(later, now)
+
+
+def _soon(later: list[datetime], now: datetime) -> datetime:
+    return min([*later, now + timedelta(seconds=HANDOVER_SECONDS)])
+
+
+def due_of_job(run: Run, name: JobName, now: datetime) -> datetime:
+    """When this job must be looked at next."""
+    state = run.jobs[name]
+    moments = [deadline.at for deadline in deadlines(state, run.plan.jobs[name], run.round)]
+    match state.phase:
+        case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
+            moments.append((phase.stop.sent_at or phase.stop.requested_at) + timedelta(seconds=HANDOVER_SECONDS))
+        case Queued(queued_at=queued_at, not_before=not_before):
+            moments.append(not_before or queued_at + timedelta(seconds=HANDOVER_SECONDS))
+        case Claimed(send_before=send_before):
+            moments.append(send_before)
+        case Submitted() | Doubted():
+            moments.append(poll_at(run, name, state, now))
+        case Backoff():
+            pass
+        case _:
+            moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+    # What is past and was not done yet is tried again after a while, not in a loop.
+    return min(moment if moment > now else now + timedelta(seconds=HANDOVER_SECONDS) for moment in moments)
+
+
+def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> datetime:
+    """The first moment after `after` at which the target is asked how it goes. No event records a poll: the moments follow
+    from when the attempt was submitted, further apart as it grows older."""
+    phase = state.phase
+    assert isinstance(phase, Submitted | Doubted)
+    since = phase.submitted_at if isinstance(phase, Submitted) else phase.since
+    first = POLL_FIRST_SECONDS[run.plan.jobs[name].type] if isinstance(phase, Submitted) else POLL_FIRST_SECONDS["ssm"]
+    age = max((after - since).total_seconds(), 0.0)
+    # Every `first` seconds in the first ten periods, then every tenth of the age up to the longest.
+    period = min(max(first, age / 10), max(first, POLL_LAST_SECONDS))
+    step = max(int(period // first), 1) * first
+    return since + timedelta(seconds=(int(age // step) + 1) * step)
+
+
+def pending_of_workflow(state: WorkflowState | NotRegistered, now: datetime, *, everything: bool = False) -> list[Effect]:
+    if isinstance(state, NotRegistered):
+        return []
+    effects: list[Effect] = []
+    ticking = state.live is not None and state.pause is None and state.next_at is not None and state.next_at <= now
+    if ticking or (state.held and not state.holders):
+        effects.append(TickWorkflow(state.name))
+    old = now - timedelta(seconds=CHECK_HOLDERS_SECONDS)
+    if state.holders and (everything or any(holder.admitted_at <= old for holder in state.holders.values())):
+        effects.append(CheckHolders(state.name))
+    return effects
+
+
+def due_of_workflow(state: WorkflowState | NotRegistered, now: datetime) -> datetime | None:
+    if isinstance(state, NotRegistered):
+        return None
+    moments: list[datetime] = []
+    if state.live is not None and state.pause is None and state.next_at is not None:
+        moments.append(state.next_at if state.next_at > now else now + timedelta(seconds=1))
+    if state.holders or state.held:
+        moments.append(now + timedelta(seconds=CHECK_HOLDERS_SECONDS))
+    return min(moments, default=None)
+
+
+def _no_plans(digest: Digest) -> Plan:
+    raise AssertionError(f"no document is needed here: {digest}")

@@ -1,0 +1,1 @@
+"""What events add up to: pure folds of runs, workflows and uploads."""

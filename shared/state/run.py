@@ -1,0 +1,853 @@
+"""A run's state, and the fold that makes it: `evolve(state, event) -> state`, total or the stream is corrupt.
+
+State is immutable and shares structure: an event costs what it touches, whatever the number of jobs. Folding a history uses one
+builder (`RunFold`) for all its events and freezes once. Folding reads the pinned document's graph, never a policy: what a
+decision led to stands in the event.
+
+`FOLD_VERSION` changes whenever a fold of the same events gives another state, so that old snapshots are ignored.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from immutables import Map, MapMutation
+
+from shared.errors import CorruptStream, UnknownEvents
+from shared.events import (
+    AttemptCancelled,
+    AttemptClaimed,
+    AttemptDoubted,
+    AttemptFailed,
+    AttemptQueued,
+    AttemptStarted,
+    AttemptSubmitted,
+    AttemptSucceeded,
+    ClaimReleased,
+    Event,
+    JobMarked,
+    JobSettled,
+    JobsReady,
+    LateReported,
+    RunCancelRequested,
+    RunFinished,
+    RunOpened,
+    RunReopened,
+    RunRequested,
+    StopFlagged,
+    StopRequested,
+    StopSent,
+    UnknownEvent,
+)
+from shared.ids import Digest, Handle, JobName, RunId
+from shared.state.heap import EMPTY, Heap, pop, push
+from shared.workflow.document import FailureClass, Outcome
+from shared.workflow.plan import Plan
+
+FOLD_VERSION = 1
+
+Plans = Callable[[Digest], Plan]
+"""Gives the compiled document of a digest."""
+
+BAD_OUTCOMES = frozenset({"failed", "timed_out", "cancelled", "upstream_failed"})
+
+
+# --- phases of a job --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Some of `after` have not ended; the others are counted by how they did. With `remaining` 0 the job awaits its decision."""
+
+    since: datetime
+    remaining: int
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Conditions hold; waits for a place."""
+
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop that was asked for."""
+
+    cause: Literal["cancel", "timeout", "mark"]
+    reason: str
+    requested_at: datetime
+    flag_at: datetime
+    sent_at: datetime | None = None
+    flagged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Decided; may have been asked of the target under its token already."""
+
+    attempt: int
+    queued_at: datetime
+    stop: Stop | None = None
+    not_before: datetime | None = None
+    """After a claim was given back: when to ask again."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One claimer may be sending the request."""
+
+    attempt: int
+    queued_at: datetime
+    stop: Stop | None
+    claimed_at: datetime
+    claimer: str
+    request: Mapping[str, Any]
+    send_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The target has it."""
+
+    attempt: int
+    queued_at: datetime
+    stop: Stop | None
+    handle: Handle
+    submitted_at: datetime
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """Asked, and cannot know whether it was done."""
+
+    attempt: int
+    queued_at: datetime
+    stop: Stop | None
+    since: datetime
+    reason: str
+    policy: Literal["wait", "assume_lost", "ask"]
+    resolve_at: datetime | None
+    handle: Handle | None = None
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Failed, and will be tried again."""
+
+    since: datetime
+    retry_at: datetime
+    failure: FailureClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Ended, for this round."""
+
+    outcome: Outcome
+    at: datetime
+    reason: str = ""
+    marked_by: str = ""
+
+
+Open = Queued | Claimed | Submitted | Doubted
+"""Attempts under way: they hold a place."""
+_OPEN = (Queued, Claimed, Submitted, Doubted)
+Phase = Waiting | Ready | Open | Backoff | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that ended."""
+
+    attempt: int
+    round: int
+    status: Literal["succeeded", "failed", "timed_out", "cancelled", "abandoned"]
+    """`abandoned`: a person settled the job while this attempt was in doubt."""
+    queued_at: datetime
+    recorded_at: datetime
+    handle: Handle | None = None
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    failure: FailureClass | None = None
+    reason: str = ""
+    late: tuple[str, ...] = ()
+    """Contrary reports that came after the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    phase: Phase
+    attempts: tuple[Attempt, ...] = ()
+    """Those that ended, over all rounds; the one under way is in the phase."""
+    outputs: Mapping[str, Any] | None = None
+    """Of the latest success."""
+    files: Mapping[str, str] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return isinstance(self.phase, _OPEN)
+
+    @property
+    def status(self) -> str:
+        """One word for people and lists."""
+        match self.phase:
+            case Waiting():
+                return "waiting"
+            case Ready():
+                return "ready"
+            case Queued():
+                return "queued"
+            case Claimed():
+                return "claimed"
+            case Submitted(started_at=started_at):
+                return "running" if started_at is not None else "submitted"
+            case Doubted():
+                return "doubt"
+            case Backoff():
+                return "backoff"
+            case Done(outcome=outcome):
+                return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotRequested:
+    """A run that nobody asked for yet: the state of an empty stream."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A run at one version of its stream."""
+
+    run: RunId
+    request: RunRequested
+    requested_at: datetime
+    plan: Plan
+    document_version: int
+    at: datetime
+    """Of the newest commit."""
+    jobs: "Map[JobName, JobState]"
+    live: "Map[JobName, bool]"
+    """Jobs with an attempt under way, in backoff, or ready with a bound on that: those that time can do something to."""
+    unsettled: Heap
+    """Ranks of jobs whose `after` have all ended and that have no decision yet; some entries may be out of date."""
+    ready: Heap
+    """Ranks of jobs that wait for a place; some entries may be out of date."""
+    active: int
+    """Attempts under way."""
+    unfinished: int
+    """Jobs that have not ended."""
+    tally: Mapping[str, int]
+    """Jobs that ended, by outcome."""
+    round: int
+    opened: bool
+    cancel: Cancel | None = None
+    cancelling: bool = False
+    """Some jobs still have to hear of the cancellation."""
+    outcome: Literal["succeeded", "failed", "cancelled"] | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reopen_requests: frozenset[str] = frozenset()
+    flagged: int = 0
+    """Stops that were flagged for a person and are still open."""
+    doubted: int = 0
+    """Attempts in doubt."""
+
+    @property
+    def finished(self) -> bool:
+        return self.outcome is not None
+
+    @property
+    def status(self) -> str:
+        if self.outcome is not None:
+            return self.outcome
+        return "running" if self.started_at is not None else "waiting"
+
+    def job(self, name: JobName) -> JobState:
+        return self.jobs[name]
+
+
+RunState = NotRequested | Run
+
+
+def fold(
+    events: Iterable[tuple[datetime, Event]], plans: Plans, state: RunState = NotRequested()
+) -> RunState:
+    """Fold events, each with the time of its commit, onto a state. Linear in events plus the edges of the jobs they end.
+
+    Raises `CorruptStream` for a history that cannot have happened, `UnknownEvents` at an event of a newer release.
+    """
+    builder = RunFold(state, plans)
+    for at, event in events:
+        builder.apply(event, at)
+    return builder.freeze()
+
+
+def evolve(state: RunState, event: Event, at: datetime, plans: Plans) -> RunState:
+    builder = RunFold(state, plans)
+    builder.apply(event, at)
+    return builder.freeze()
+
+
+class RunFold:
+    """A run's state under construction: applies events in place, then freezes. Nobody else sees it before that."""
+
+    def __init__(self, state: RunState, plans: Plans) -> None:
+        self.plans = plans
+        self.run: Run | None = None
+        if isinstance(state, Run):
+            self._thaw(state)
+
+    def _thaw(self, run: Run) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.at = run.at
+        self.jobs: MapMutation[JobName, JobState] = run.jobs.mutate()
+        self.live: MapMutation[JobName, bool] = run.live.mutate()
+        self.unsettled = run.unsettled
+        self.ready = run.ready
+        self.active = run.active
+        self.unfinished = run.unfinished
+        self.tally = dict(run.tally)
+        self.round = run.round
+        self.opened = run.opened
+        self.cancel = run.cancel
+        self.cancelling = run.cancelling
+        self.outcome = run.outcome
+        self.started_at = run.started_at
+        self.finished_at = run.finished_at
+        self.document_version = run.document_version
+        self.reopen_requests = run.reopen_requests
+        self.flagged = run.flagged
+        self.doubted = run.doubted
+
+    def freeze(self) -> RunState:
+        """The state so far; the builder may go on afterwards."""
+        if self.run is None:
+            return NotRequested()
+        frozen = Run(
+            run=self.run.run,
+            request=self.run.request,
+            requested_at=self.run.requested_at,
+            plan=self.plan,
+            document_version=self.document_version,
+            at=self.at,
+            jobs=self.jobs.finish(),
+            live=self.live.finish(),
+            unsettled=self.unsettled,
+            ready=self.ready,
+            active=self.active,
+            unfinished=self.unfinished,
+            tally=self.tally,
+            round=self.round,
+            opened=self.opened,
+            cancel=self.cancel,
+            cancelling=self.cancelling,
+            outcome=self.outcome,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            reopen_requests=self.reopen_requests,
+            flagged=self.flagged,
+            doubted=self.doubted,
+        )
+        self._thaw(frozen)
+        return frozen
+
+    def apply(self, event: Event, at: datetime) -> None:
+        handler = _HANDLERS.get(type(event))
+        if handler is None:
+            if isinstance(event, UnknownEvent):
+                raise UnknownEvents(f"an event of type {event.type} is newer than this code")
+            raise CorruptStream(f"{event.type} cannot stand in a run's stream")
+        if self.run is None:
+            if not isinstance(event, RunRequested):
+                raise CorruptStream(f"{event.type} cannot be a run's first event")
+            self._requested(event, at)
+            return
+        self.at = at
+        if self.outcome is not None and not isinstance(event, RunReopened | LateReported | JobMarked):
+            raise CorruptStream(f"{event.type} cannot follow the end of the run")
+        handler(self, event, at)
+
+    # What a decision needs of a state under construction.
+
+    def job(self, name: JobName) -> JobState:
+        return self.jobs[name]
+
+    def all_jobs(self) -> "Map[JobName, JobState]":
+        """The jobs as they are now, for reading as a whole; costs nothing."""
+        frozen = self.jobs.finish()
+        self.jobs = frozen.mutate()
+        return frozen
+
+    def live_jobs(self) -> "Map[JobName, bool]":
+        """As `all_jobs`, those that time can do something to."""
+        frozen = self.live.finish()
+        self.live = frozen.mutate()
+        return frozen
+
+    def next_unsettled(self) -> JobName | None:
+        """Take the next job whose `after` have all ended and that has no decision yet."""
+        while self.unsettled is not None:
+            rank, self.unsettled = pop(self.unsettled)
+            name = self.plan.by_rank[rank]
+            phase = self.jobs[name].phase
+            if isinstance(phase, Waiting) and phase.remaining == 0:
+                return name
+        return None
+
+    def next_ready(self) -> JobName | None:
+        """Take the first of the jobs that wait for a place."""
+        while self.ready is not None:
+            rank, self.ready = pop(self.ready)
+            name = self.plan.by_rank[rank]
+            if isinstance(self.jobs[name].phase, Ready):
+                return name
+        return None
+
+    def has_unsettled(self) -> bool:
+        while self.unsettled is not None:
+            phase = self.jobs[self.plan.by_rank[self.unsettled.value]].phase
+            if isinstance(phase, Waiting) and phase.remaining == 0:
+                return True
+            self.unsettled = pop(self.unsettled)[1]
+        return False
+
+    def has_ready(self) -> bool:
+        while self.ready is not None:
+            if isinstance(self.jobs[self.plan.by_rank[self.ready.value]].phase, Ready):
+                return True
+            self.ready = pop(self.ready)[1]
+        return False
+
+    # One method for each event.
+
+    def _requested(self, event: RunRequested, at: datetime) -> None:
+        plan = self.plans(event.document)
+        jobs: MapMutation[JobName, JobState] = Map().mutate()
+        unsettled: Heap = EMPTY
+        for name, job in plan.jobs.items():
+            remaining = len(dict.fromkeys(job.after))
+            jobs[name] = JobState(Waiting(at, remaining))
+            if remaining == 0:
+                unsettled = push(unsettled, plan.rank[name])
+        self._thaw(
+            Run(
+                run=event.run,
+                request=event,
+                requested_at=at,
+                plan=plan,
+                document_version=event.document_version,
+                at=at,
+                jobs=jobs.finish(),
+                live=Map(),
+                unsettled=unsettled,
+                ready=EMPTY,
+                active=0,
+                unfinished=len(plan.jobs),
+                tally={},
+                round=1,
+                opened=event.start_after is None,
+            )
+        )
+
+    def _opened(self, event: RunOpened, at: datetime) -> None:
+        if self.opened:
+            raise CorruptStream("a run opens once")
+        self.opened = True
+
+    def _jobs_ready(self, event: JobsReady, at: datetime) -> None:
+        for name in event.jobs:
+            state = self._get(name)
+            match state.phase:
+                case Waiting(remaining=0) | Backoff():
+                    pass
+                case phase:
+                    raise _impossible(event, name, phase)
+            self.jobs[name] = JobState(Ready(at), state.attempts, state.outputs, state.files)
+            self.ready = push(self.ready, self.plan.rank[name])
+            timeouts = self.plan.jobs[name].timeouts
+            if timeouts.queue_minutes is not None or timeouts.total_minutes is not None:
+                self.live[name] = True
+            else:
+                self.live.pop(name, None)
+
+    def _settled(self, event: JobSettled, at: datetime) -> None:
+        state = self._get(event.job)
+        if not isinstance(state.phase, Waiting | Ready | Backoff):
+            raise _impossible(event, event.job, state.phase)
+        self._end(event.job, state, Done(event.outcome, at, event.reason))
+
+    def _queued(self, event: AttemptQueued, at: datetime) -> None:
+        state = self._get(event.job)
+        match state.phase:
+            case Waiting(remaining=0) | Ready() | Backoff():
+                pass
+            case phase:
+                raise _impossible(event, event.job, phase)
+        if event.attempt != len(state.attempts) + 1:
+            raise CorruptStream(f"attempt {event.attempt} of {event.job} cannot follow {len(state.attempts)}")
+        self.jobs[event.job] = JobState(Queued(event.attempt, at), state.attempts, state.outputs, state.files)
+        self.live[event.job] = True
+        self.active += 1
+        if self.started_at is None:
+            self.started_at = at
+
+    def _claimed(self, event: AttemptClaimed, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if isinstance(phase, Submitted):
+            raise _impossible(event, event.job, phase)
+        self._leave_doubt(phase)
+        claimed = Claimed(
+            event.attempt, phase.queued_at, phase.stop, at, event.claimer, event.request, event.send_before
+        )
+        self.jobs[event.job] = JobState(claimed, state.attempts, state.outputs, state.files)
+
+    def _claim_released(self, event: ClaimReleased, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if not isinstance(phase, Claimed):
+            raise _impossible(event, event.job, phase)
+        queued = Queued(event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason)
+        self.jobs[event.job] = JobState(queued, state.attempts, state.outputs, state.files)
+
+    def _submitted(self, event: AttemptSubmitted, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if isinstance(phase, Submitted):
+            raise _impossible(event, event.job, phase)
+        self._leave_doubt(phase)
+        submitted = Submitted(event.attempt, phase.queued_at, phase.stop, event.handle, at, event.started_at)
+        self.jobs[event.job] = JobState(submitted, state.attempts, state.outputs, state.files)
+
+    def _started(self, event: AttemptStarted, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if not isinstance(phase, Submitted) or phase.started_at is not None:
+            raise _impossible(event, event.job, phase)
+        started = Submitted(
+            phase.attempt, phase.queued_at, phase.stop, phase.handle, phase.submitted_at, event.started_at
+        )
+        self.jobs[event.job] = JobState(started, state.attempts, state.outputs, state.files)
+
+    def _succeeded(self, event: AttemptSucceeded, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        attempt = self._ended_attempt(phase, "succeeded", at, event.exit_code, event.started_at, event.ended_at)
+        ended = JobState(state.phase, (*state.attempts, attempt), event.outputs, event.files)
+        self._end(event.job, ended, Done("succeeded", at))
+
+    def _failed(self, event: AttemptFailed, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        status: Literal["timed_out", "failed"] = "timed_out" if event.failure == "timeout" else "failed"
+        attempt = self._ended_attempt(
+            phase, status, at, event.exit_code, event.started_at, event.ended_at, event.failure, event.reason
+        )
+        ended = JobState(state.phase, (*state.attempts, attempt), event.outputs or state.outputs, state.files)
+        if event.retry_at is None:
+            self._end(event.job, ended, Done(status, at, event.reason))
+            return
+        self._leave(phase)
+        backoff = Backoff(at, event.retry_at, event.failure, event.reason)
+        self.jobs[event.job] = JobState(backoff, ended.attempts, ended.outputs, ended.files)
+        self.live[event.job] = True
+
+    def _cancelled(self, event: AttemptCancelled, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        attempt = self._ended_attempt(
+            phase, "cancelled", at, event.exit_code, event.started_at, event.ended_at, "cancelled", event.reason
+        )
+        ended = JobState(state.phase, (*state.attempts, attempt), state.outputs, state.files)
+        self._end(event.job, ended, Done("cancelled", at, event.reason))
+
+    def _doubted(self, event: AttemptDoubted, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if isinstance(phase, Doubted):
+            raise _impossible(event, event.job, phase)
+        submitted = phase if isinstance(phase, Submitted) else None
+        doubted = Doubted(
+            event.attempt,
+            phase.queued_at,
+            phase.stop,
+            at,
+            event.reason,
+            event.policy,
+            event.resolve_at,
+            submitted.handle if submitted else None,
+            submitted.submitted_at if submitted else None,
+            submitted.started_at if submitted else None,
+        )
+        self.doubted += 1
+        self.jobs[event.job] = JobState(doubted, state.attempts, state.outputs, state.files)
+
+    def _stop_requested(self, event: StopRequested, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if phase.stop is not None and phase.stop.flagged_at is not None:
+            self.flagged -= 1
+        stop = Stop(event.cause, event.reason, at, event.flag_at)
+        self.jobs[event.job] = replace(state, phase=replace(phase, stop=stop))
+
+    def _stop_sent(self, event: StopSent, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if phase.stop is None:
+            raise _impossible(event, event.job, phase)
+        self.jobs[event.job] = replace(state, phase=replace(phase, stop=replace(phase.stop, sent_at=at)))
+
+    def _stop_flagged(self, event: StopFlagged, at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if phase.stop is None or phase.stop.flagged_at is not None:
+            raise _impossible(event, event.job, phase)
+        self.flagged += 1
+        self.jobs[event.job] = replace(state, phase=replace(phase, stop=replace(phase.stop, flagged_at=at)))
+
+    def _late(self, event: LateReported, at: datetime) -> None:
+        state = self._get(event.job)
+        if not 1 <= event.attempt <= len(state.attempts):
+            raise CorruptStream(f"a late report names attempt {event.attempt} of {event.job}, which has not ended")
+        attempts = list(state.attempts)
+        ended = attempts[event.attempt - 1]
+        attempts[event.attempt - 1] = replace(ended, late=(*ended.late, event.report))
+        self.jobs[event.job] = replace(state, attempts=tuple(attempts))
+
+    def _marked(self, event: JobMarked, at: datetime) -> None:
+        state = self._get(event.job)
+        phase = state.phase
+        done = Done(event.outcome, at, event.reason, event.by)
+        match phase:
+            case Done(outcome=outcome):
+                self._tally(outcome, -1)
+                self._tally(event.outcome, 1)
+                self._recount(event.job, outcome, event.outcome)
+                self.jobs[event.job] = replace(state, phase=done)
+            case Doubted():
+                attempt = self._ended_attempt(phase, "abandoned", at, None, None, None, None, event.reason)
+                self._end(event.job, replace(state, attempts=(*state.attempts, attempt)), done)
+            case Waiting() | Ready() | Backoff():
+                self._end(event.job, state, done)
+            case _:
+                raise _impossible(event, event.job, phase)
+
+    def _cancel_requested(self, event: RunCancelRequested, at: datetime) -> None:
+        if self.cancel is not None:
+            raise CorruptStream("a run is cancelled once a round")
+        self.cancel = Cancel(event.by, event.reason, at)
+        self.cancelling = True
+
+    def _reopened(self, event: RunReopened, at: datetime) -> None:
+        if self.outcome is None:
+            raise CorruptStream("a run that has not finished cannot be reopened")
+        plan = self.plans(event.document)
+        old = self.all_jobs()
+        again = reopened_jobs(old, plan, event.jobs, failed=event.failed)
+        jobs: MapMutation[JobName, JobState] = Map().mutate()
+        tally: dict[str, int] = {}
+        unsettled: Heap = EMPTY
+        for name, job in plan.jobs.items():
+            state = old.get(name)
+            if state is not None and name not in again:
+                if not isinstance(state.phase, Done):
+                    raise CorruptStream(f"{name} has not ended and is not reopened")
+                jobs[name] = state
+                tally[state.phase.outcome] = tally.get(state.phase.outcome, 0) + 1
+                continue
+            counts = {"succeeded": 0, "failed": 0, "skipped": 0}
+            remaining = 0
+            for before in dict.fromkeys(job.after):
+                kept = old.get(JobName(before))
+                if before in again or kept is None or not isinstance(kept.phase, Done):
+                    remaining += 1
+                else:
+                    counts[_counted_as(kept.phase.outcome)] += 1
+            attempts = state.attempts if state is not None else ()
+            jobs[name] = JobState(Waiting(at, remaining, **counts), attempts)
+            if remaining == 0:
+                unsettled = push(unsettled, plan.rank[name])
+        self.plan = plan
+        self.document_version = event.document_version
+        self.jobs = jobs
+        self.live = Map().mutate()
+        self.unsettled = unsettled
+        self.ready = EMPTY
+        self.active = 0
+        self.tally = tally
+        self.unfinished = len(plan.jobs) - sum(tally.values())
+        self.round += 1
+        self.cancel = None
+        self.cancelling = False
+        self.outcome = None
+        self.finished_at = None
+        self.flagged = 0
+        self.doubted = 0
+        if event.request:
+            self.reopen_requests |= {event.request}
+
+    def _finished(self, event: RunFinished, at: datetime) -> None:
+        if self.unfinished:
+            raise CorruptStream(f"a run with {self.unfinished} unfinished jobs cannot have finished")
+        self.outcome = event.outcome
+        self.finished_at = at
+        self.cancelling = False
+
+    # Pieces that several events share.
+
+    def _get(self, name: JobName) -> JobState:
+        state = self.jobs.get(name)
+        if state is None:
+            raise CorruptStream(f"the run has no job {name}")
+        return state
+
+    def _open(self, name: JobName, attempt: int, event: Event) -> tuple[JobState, Open]:
+        state = self._get(name)
+        phase = state.phase
+        if not isinstance(phase, _OPEN) or phase.attempt != attempt:
+            raise _impossible(event, name, phase)
+        return state, phase
+
+    def _ended_attempt(
+        self,
+        phase: Open,
+        status: Literal["succeeded", "failed", "timed_out", "cancelled", "abandoned"],
+        at: datetime,
+        exit_code: int | None,
+        started_at: datetime | None,
+        ended_at: datetime | None,
+        failure: FailureClass | None = None,
+        reason: str = "",
+    ) -> Attempt:
+        handle = submitted_at = None
+        if isinstance(phase, Submitted | Doubted):
+            handle, submitted_at = phase.handle, phase.submitted_at
+            started_at = started_at or phase.started_at
+        return Attempt(
+            phase.attempt,
+            self.round,
+            status,
+            phase.queued_at,
+            at,
+            handle,
+            submitted_at,
+            started_at,
+            ended_at,
+            exit_code,
+            failure,
+            reason,
+        )
+
+    def _leave_doubt(self, phase: Phase) -> None:
+        if isinstance(phase, Doubted):
+            self.doubted -= 1
+
+    def _leave(self, phase: Open) -> None:
+        self._leave_doubt(phase)
+        if phase.stop is not None and phase.stop.flagged_at is not None:
+            self.flagged -= 1
+        self.active -= 1
+
+    def _end(self, name: JobName, state: JobState, done: Done) -> None:
+        if isinstance(state.phase, _OPEN):
+            self._leave(state.phase)
+        self.live.pop(name, None)
+        self.jobs[name] = JobState(done, state.attempts, state.outputs, state.files)
+        self.unfinished -= 1
+        self._tally(done.outcome, 1)
+        counted = _counted_as(done.outcome)
+        for dependent in self.plan.dependents[name]:
+            other = self.jobs[dependent]
+            phase = other.phase
+            if isinstance(phase, Waiting):
+                waiting = Waiting(
+                    phase.since,
+                    phase.remaining - 1,
+                    phase.succeeded + (counted == "succeeded"),
+                    phase.failed + (counted == "failed"),
+                    phase.skipped + (counted == "skipped"),
+                )
+                self.jobs[dependent] = JobState(waiting, other.attempts, other.outputs, other.files)
+                if waiting.remaining == 0:
+                    self.unsettled = push(self.unsettled, self.plan.rank[dependent])
+
+    def _tally(self, outcome: Outcome, by: int) -> None:
+        count = self.tally.get(outcome, 0) + by
+        if count:
+            self.tally[outcome] = count
+        else:
+            self.tally.pop(outcome, None)
+
+    def _recount(self, name: JobName, before: Outcome, after: Outcome) -> None:
+        """Correct the counts of dependents that have no decision yet when a job's outcome is declared anew."""
+        old, new = _counted_as(before), _counted_as(after)
+        for dependent in self.plan.dependents[name]:
+            other = self.jobs[dependent]
+            if isinstance(other.phase, Waiting):
+                counts = {kind: getattr(other.phase, kind) for kind in ("succeeded", "failed", "skipped")}
+                counts[old] -= 1
+                counts[new] += 1
+                self.jobs[dependent] = replace(other, phase=replace(other.phase, **counts))
+
+
+def reopened_jobs(
+    jobs: "Map[JobName, JobState]",
+    plan: Plan,
+    named: tuple[JobName, ...], *, failed: bool
+) -> frozenset[JobName]:
+    """The jobs of `plan` that a new round does again: those named, those new to the document, those that ended badly if
+    `failed`, and everything that depends on any of them."""
+    roots = [name for name in named if name in plan.jobs]
+    for name in plan.jobs:
+        state = jobs.get(name)
+        if state is None or (failed and isinstance(state.phase, Done) and state.phase.outcome in BAD_OUTCOMES):
+            roots.append(name)
+    return plan.downstream(tuple(roots))
+
+
+def _counted_as(outcome: Outcome) -> Literal["succeeded", "failed", "skipped"]:
+    if outcome == "succeeded" or outcome == "skipped":
+        return outcome
+    return "failed"
+
+
+def _impossible(event: Event, job: JobName, phase: Phase) -> CorruptStream:
+    return CorruptStream(f"{event.type} cannot follow {type(phase).__name__} for job {job}")
+
+
+_HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
+    RunRequested: lambda fold, event, at: _again(event),
+    RunOpened: RunFold._opened,
+    JobsReady: RunFold._jobs_ready,
+    JobSettled: RunFold._settled,
+    AttemptQueued: RunFold._queued,
+    AttemptClaimed: RunFold._claimed,
+    ClaimReleased: RunFold._claim_released,
+    AttemptSubmitted: RunFold._submitted,
+    AttemptStarted: RunFold._started,
+    AttemptSucceeded: RunFold._succeeded,
+    AttemptFailed: RunFold._failed,
+    AttemptCancelled: RunFold._cancelled,
+    AttemptDoubted: RunFold._doubted,
+    StopRequested: RunFold._stop_requested,
+    StopSent: RunFold._stop_sent,
+    StopFlagged: RunFold._stop_flagged,
+    LateReported: RunFold._late,
+    JobMarked: RunFold._marked,
+    RunCancelRequested: RunFold._cancel_requested,
+    RunReopened: RunFold._reopened,
+    RunFinished: RunFold._finished,
+}
+
+
+def _again(event: RunRequested) -> None:
+    raise CorruptStream(f"{event.run} was requested twice")
