@@ -124,7 +124,7 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
     return effects
 
 
-def effects_of_workflow(workflow: WorkflowName, events: Iterable[Event]) -> list[Effect]:
+def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
     effects: list[Effect] = []
     for event in events:
         if isinstance(event, RunAdmitted):
@@ -254,7 +254,9 @@ def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> dateti
     return since + timedelta(seconds=(int(age // step) + 1) * step)
 
 
-def pending_of_workflow(state: WorkflowState | NotRegistered, now: datetime, *, everything: bool = False) -> list[Effect]:
+def pending_of_workflow(
+    state: WorkflowState | NotRegistered, now: datetime, *, everything: bool = False
+) -> list[Effect]:
     if isinstance(state, NotRegistered):
         return []
     effects: list[Effect] = []

@@ -450,4 +450,3 @@ WorkflowEvent = (
 DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
 KnownEvent = Annotated[RunEvent | WorkflowEvent | DocumentEvent, Field(discriminator="type")]
 Event = RunEvent | WorkflowEvent | DocumentEvent | UnknownEvent
-

@@ -181,9 +181,7 @@ class Views(Protocol):
 
     def put_run(self, row: RunRow) -> None: ...
     def get_run(self, run: RunId) -> RunRow | None: ...
-    def runs(
-        self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50
-    ) -> tuple[list[RunRow], str]:
+    def runs(self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50) -> tuple[list[RunRow], str]:
         """Newest request first, and the cursor of the next page (empty at the end). Stable while runs arrive."""
         ...
 

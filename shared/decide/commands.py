@@ -184,14 +184,7 @@ class ReleaseRun:
 
 
 WorkflowCommand = (
-    RegisterWorkflow
-    | UnregisterWorkflow
-    | PauseWorkflow
-    | ResumeWorkflow
-    | Tick
-    | AdmitRun
-    | DropHeldRun
-    | ReleaseRun
+    RegisterWorkflow | UnregisterWorkflow | PauseWorkflow | ResumeWorkflow | Tick | AdmitRun | DropHeldRun | ReleaseRun
 )
 
 # --- to an upload -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ follows from a fact (dependents become ready, places are filled, the run finishe
 the same commit. A decision costs what it touches. One that touches more than `SLICE` jobs stops there, and `Advance` goes on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -195,9 +195,7 @@ def _mark(draft: RunDraft, command: MarkJob) -> None:
         raise Rejected(f"{command.job} is under way (attempt {phase.attempt}): cancel it first, then mark it")
     if isinstance(phase, Done) and phase.outcome == command.outcome:
         return
-    draft.emit(
-        JobMarked(job=command.job, outcome=command.outcome, by=command.by, reason=_short(command.reason))
-    )
+    draft.emit(JobMarked(job=command.job, outcome=command.outcome, by=command.by, reason=_short(command.reason)))
     if draft.fold.outcome is None:
         _advance(draft)
 
@@ -262,9 +260,7 @@ def _release_claim(draft: RunDraft, command: ReleaseClaim) -> None:
         ):
             at = draft.now + timedelta(seconds=command.retry_seconds)
             draft.emit(
-                ClaimReleased(
-                    job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at
-                )
+                ClaimReleased(job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at)
             )
         case _:
             return
@@ -486,9 +482,7 @@ def _look_at_the_time(draft: RunDraft) -> None:
                 due_again.append(name)
             case "flag_stop":
                 assert isinstance(state.phase, Queued | Claimed | Submitted | Doubted)
-                draft.emit(
-                    StopFlagged(job=name, attempt=state.phase.attempt, reason="the stop was never confirmed")
-                )
+                draft.emit(StopFlagged(job=name, attempt=state.phase.attempt, reason="the stop was never confirmed"))
             case "give_up_doubt":
                 assert isinstance(state.phase, Doubted)
                 lost = RecordReport(name, state.phase.attempt, "failed")
@@ -655,7 +649,7 @@ def _job(draft: RunDraft, name: JobName) -> JobState:
     return state
 
 
-def _some(names: dict[JobName, object], most: int = 12) -> Iterator[str]:
+def _some(names: Iterable[JobName], most: int = 12) -> Iterator[str]:
     for position, name in enumerate(names):
         if position == most:
             yield "…"

@@ -119,9 +119,7 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
         case ReleaseRun():
             holder = draft.registered.holders.get(command.run)
             if holder is not None:
-                draft.emit(
-                    RunReleased(run=command.run, outcome=command.outcome, scheduled_at=holder.scheduled_at)
-                )
+                draft.emit(RunReleased(run=command.run, outcome=command.outcome, scheduled_at=holder.scheduled_at))
                 _let_in(draft)
         case _:
             assert_never(command)
@@ -230,9 +228,7 @@ MISSED_COUNT_MAX = 100_000
 """Beyond this many, missed instants are no longer counted exactly."""
 
 
-def _record_missed(
-    draft: WorkflowDraft, rule: Schedule, after: datetime, wanted: list[Instant], reason: str
-) -> None:
+def _record_missed(draft: WorkflowDraft, rule: Schedule, after: datetime, wanted: list[Instant], reason: str) -> None:
     until = wanted[0].at - timedelta(seconds=1) if wanted else draft.now
     if until <= after:
         return
@@ -350,5 +346,3 @@ def _named(runs: Iterable[RunId], most: int = 3) -> str:
     names = sorted(runs)
     shown = ", ".join(names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-

@@ -288,9 +288,7 @@ class Run:
 RunState = NotRequested | Run
 
 
-def fold(
-    events: Iterable[tuple[datetime, Event]], plans: Plans, state: RunState = NotRequested()
-) -> RunState:
+def fold(events: Iterable[tuple[datetime, Event]], plans: Plans, state: RunState = NotRequested()) -> RunState:
     """Fold events, each with the time of its commit, onto a state. Linear in events plus the edges of the jobs they end.
 
     Raises `CorruptStream` for a history that cannot have happened, `UnknownEvents` at an event of a newer release.
@@ -800,9 +798,7 @@ class RunFold:
 
 
 def reopened_jobs(
-    jobs: "Map[JobName, JobState]",
-    plan: Plan,
-    named: tuple[JobName, ...], *, failed: bool
+    jobs: "Map[JobName, JobState]", plan: Plan, named: tuple[JobName, ...], *, failed: bool
 ) -> frozenset[JobName]:
     """The jobs of `plan` that a new round does again: those named, those new to the document, those that ended badly if
     `failed`, and everything that depends on any of them."""

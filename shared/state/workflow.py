@@ -102,9 +102,7 @@ def fold_workflow(
     return state
 
 
-def evolve_workflow(
-    state: NotRegistered | WorkflowState, event: Event, at: datetime
-) -> NotRegistered | WorkflowState:
+def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: datetime) -> NotRegistered | WorkflowState:
     match state, event:
         case _, UnknownEvent():
             raise UnknownEvents(f"an event of type {event.type} is newer than this code")
