@@ -1,0 +1,55 @@
+"""Documents in an S3 bucket, each under its digest.
+
+A put is one conditional request, so a versioned bucket keeps one version of each document; S3 checks what arrives, and we check what
+we read.
+"""
+
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from shared.errors import CorruptStream, NotFound
+from shared.ids import Digest, digest_of
+from shared.stores.aws import code_of, translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class S3Documents:
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "documents/") -> None:
+        """`prefix` ends with the separator, if one is wanted."""
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+
+    def put(self, data: bytes) -> Digest:
+        digest = digest_of(data)
+        with translated(f"keep a document in bucket {self._bucket}"):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + digest,
+                    Body=data,
+                    ChecksumSHA256=b64encode(bytes.fromhex(digest)).decode(),
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                # It is there already, and under this name only these bytes can be.
+                if code_of(error) != "PreconditionFailed":
+                    raise
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        with translated(f"read a document in bucket {self._bucket}"):
+            try:
+                response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + digest)
+                data = response["Body"].read()
+            except ClientError as error:
+                if code_of(error) != "NoSuchKey":
+                    raise
+                raise NotFound(f"there is no document {digest}") from error
+        if digest_of(data) != digest:
+            raise CorruptStream(f"document {digest} was altered; restore its first version in bucket {self._bucket}")
+        return data
