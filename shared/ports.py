@@ -272,6 +272,8 @@ class Executor(Protocol):
 
     takes_token: bool
     """Whether starting again with the same token surely does not start twice."""
+    runs_at_once: bool
+    """Whether what was accepted runs already (a local process), rather than waiting for room at the target."""
 
     def start(self, request: Request) -> Handle:
         """Ask for the work and return its name.

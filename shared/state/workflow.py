@@ -50,6 +50,7 @@ class Holder:
 
     admitted_at: datetime
     scheduled_at: datetime | None
+    request: RunRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: date
             return replace(state, at=at)
         case WorkflowState(), RunAdmitted():
             held = tuple(one for one in state.held if one.run != event.run)
-            holders = state.holders.set(event.run, Holder(at, event.request.scheduled_at))
+            holders = state.holders.set(event.run, Holder(at, event.request.scheduled_at, event.request))
             return replace(state, holders=holders, held=held, at=at)
         case WorkflowState(), RunHeld():
             return replace(state, held=(*state.held, Held(event.run, event.request, at, event.reason)), at=at)

@@ -1,0 +1,54 @@
+"""Keeps workflows and their runs in step: opens admitted runs, cancels displaced ones, hears of ends, and looks for itself at runs
+that hold a place, so that a lost message never blocks a workflow.
+"""
+
+from shared.decide.commands import CancelRun, ReleaseRun, RequestRun, Tick
+from shared.effects import CancelDisplaced, CheckHolders, OpenRun, TellWorkflow, TickWorkflow
+from shared.errors import Rejected
+from shared.ids import WorkflowName, run_stream, workflow_stream
+from shared.state.run import Run
+from shared.state.workflow import WorkflowState
+from shared.usecases.transact import Transact
+
+
+class Admission:
+    def __init__(self, transact: Transact) -> None:
+        self._transact = transact
+
+    def open_run(self, effect: OpenRun) -> None:
+        request = effect.request
+        self._transact(run_stream(request.run), RequestRun(request), by="scheduler", cause=f"admit:{request.run}")
+
+    def cancel_displaced(self, effect: CancelDisplaced) -> None:
+        command = CancelRun(by="scheduler", reason=f"{effect.by_run} takes its place (overlap: cancel_running)")
+        try:
+            self._transact(run_stream(effect.run), command, by="scheduler", cause=f"displace:{effect.by_run}")
+        except Rejected:
+            # It had ended by itself.
+            return
+
+    def tell_workflow(self, effect: TellWorkflow) -> None:
+        command = ReleaseRun(effect.run, effect.outcome)
+        self._to_workflow(effect.workflow, command, f"end:{effect.run}")
+
+    def tick(self, effect: TickWorkflow) -> None:
+        self._to_workflow(effect.workflow, Tick(), "tick")
+
+    def check_holders(self, effect: CheckHolders) -> None:
+        """Ask the runs that hold a place how they are, and open those that were admitted and never began."""
+        state = self._transact.current(workflow_stream(effect.workflow)).state
+        if not isinstance(state, WorkflowState):
+            return
+        for run, holder in state.holders.items():
+            found = self._transact.current(run_stream(run)).state
+            if not isinstance(found, Run):
+                self.open_run(OpenRun(holder.request))
+            elif found.outcome is not None:
+                self._to_workflow(effect.workflow, ReleaseRun(run, found.outcome), f"check:{run}")
+
+    def _to_workflow(self, workflow: WorkflowName, command: ReleaseRun | Tick, cause: str) -> None:
+        try:
+            self._transact(workflow_stream(workflow), command, by="scheduler", cause=cause)
+        except Rejected:
+            # The workflow is gone: nobody is waiting to hear.
+            return

@@ -1,0 +1,316 @@
+"""What people and programs ask for: register, run, cancel, rerun, mark, pause. Each is one or two commands; the rules that allow or
+refuse them stand in `decide/`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from shared.decide.commands import (
+    AcceptDocument,
+    AdmitRun,
+    CancelJob,
+    CancelRun,
+    DropHeldRun,
+    MarkJob,
+    PauseWorkflow,
+    RegisterWorkflow,
+    RejectDocument,
+    RemoveDocument,
+    ReopenRun,
+    RequestRun,
+    ResumeWorkflow,
+    UnregisterWorkflow,
+)
+from shared.errors import InvalidInput, NotFound, Problem, Rejected
+from shared.events import RunRequested
+from shared.ids import (
+    Digest,
+    JobName,
+    RunId,
+    WorkflowName,
+    document_stream,
+    fresh_run,
+    is_name,
+    keyed_run,
+    run_stream,
+    scheduled_instant,
+    workflow_of,
+    workflow_stream,
+)
+from shared.ports import Documents
+from shared.state.run import Run
+from shared.state.workflow import WorkflowState
+from shared.usecases.documents import difference, read_document
+from shared.usecases.transact import Transact
+from shared.workflow.document import Workflow
+from shared.workflow.parameters import fill
+from shared.workflow.reading import canonical
+
+NAMES_COMPARED_MAX = 1_000
+"""Names looked at for "did you mean"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    workflow: WorkflowName
+    version: int
+    changed: bool
+    """False when this very document was live already."""
+    differences: tuple[str, ...]
+    """What is new against the version before, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    run: RunId
+    held: bool
+    """Whether it waits for a limit of its workflow."""
+    new: bool
+
+
+class Control:
+    """`by` names who asks, in every call; it is recorded with what was asked."""
+
+    def __init__(
+        self,
+        transact: Transact,
+        documents: Documents,
+        *,
+        new_id: Callable[[], str],
+        known_workflows: Callable[[], Sequence[str]] = list,
+    ) -> None:
+        self._transact = transact
+        self._documents = documents
+        self._new_id = new_id
+        self._known_workflows = known_workflows
+
+    # Workflows.
+
+    def register(self, data: bytes, *, name: str, by: str, source: str = "") -> Registered:
+        """Make a document the live version of its workflow. `InvalidInput` with every problem; then nothing changed."""
+        return self.register_document(read_document(data, name=name), by=by, source=source or name)
+
+    def register_document(self, document: Workflow, *, by: str, source: str) -> Registered:
+        digest = self._documents.put(canonical(document))
+        return self._make_live(WorkflowName(document.name), digest, by=by, source=source)
+
+    def register_version(self, workflow: WorkflowName, number: int, *, by: str) -> Registered:
+        """Roll back, or forward: make an earlier document live again, as a new version."""
+        state = self.workflow(workflow)
+        version = state.version(number)
+        if version is None:
+            raise NotFound(f"{workflow} has no version {number}; it has 1 to {len(state.versions)}")
+        return self._make_live(workflow, version.document, by=by, source=f"version {number}")
+
+    def _make_live(self, workflow: WorkflowName, digest: Digest, *, by: str, source: str) -> Registered:
+        stream = workflow_stream(workflow)
+        before = self._transact.current(stream).state
+        old = before.live if isinstance(before, WorkflowState) else None
+        command = RegisterWorkflow(workflow, digest, by, source)
+        decided = self._transact(stream, command, by=by, cause="register")
+        state = decided.loaded.state
+        assert isinstance(state, WorkflowState)
+        assert state.live is not None
+        plans = self._transact.loader.plans
+        differences = (
+            difference(plans(old.document).workflow, plans(digest).workflow)
+            if old is not None and old.document != digest
+            else ()
+        )
+        return Registered(workflow, state.live.number, bool(decided.events), tuple(differences))
+
+    def unregister(self, workflow: WorkflowName, *, by: str, reason: str = "") -> None:
+        self._to_workflow(workflow, UnregisterWorkflow(by, reason), by)
+
+    def pause(self, workflow: WorkflowName, *, by: str, reason: str = "") -> None:
+        self._to_workflow(workflow, PauseWorkflow(by, reason), by)
+
+    def resume(self, workflow: WorkflowName, *, by: str) -> None:
+        self._to_workflow(workflow, ResumeWorkflow(by), by)
+
+    def workflow(self, workflow: WorkflowName) -> WorkflowState:
+        """The newest state; `NotFound` with the nearest name."""
+        if is_name(workflow):
+            state = self._transact.current(workflow_stream(workflow)).state
+            if isinstance(state, WorkflowState):
+                return state
+        raise NotFound(f"there is no workflow {workflow}{self._nearest(workflow)}")
+
+    # Uploads.
+
+    def upload(self, key: str, upload: str, data: bytes, *, by: str) -> Registered:
+        """Register what was uploaded under `key`; good or bad, the upload's own stream remembers what became of it.
+
+        `InvalidInput` when it is bad: the last good version stays live.
+        """
+        stream = document_stream(key)
+        try:
+            document = read_document(data, name=key)
+        except InvalidInput as invalid:
+            problems = tuple(str(problem) for problem in invalid.problems)
+            self._transact(stream, RejectDocument(upload, problems), by=by, cause=f"upload:{upload}")
+            raise
+        registered = self.register_document(document, by=by, source=key)
+        digest = self._live_digest(registered.workflow)
+        command = AcceptDocument(upload, registered.workflow, digest)
+        self._transact(stream, command, by=by, cause=f"upload:{upload}")
+        return registered
+
+    def upload_removed(self, key: str, upload: str, *, by: str) -> None:
+        """The object is gone. The workflow stays registered: removing a file by accident must not stop the nights."""
+        self._transact(document_stream(key), RemoveDocument(upload), by=by, cause=f"removed:{upload}")
+
+    def _live_digest(self, workflow: WorkflowName) -> Digest:
+        live = self.workflow(workflow).live
+        assert live is not None
+        return live.document
+
+    # Runs.
+
+    def request_run(
+        self,
+        workflow: WorkflowName,
+        parameters: Mapping[str, Any],
+        *,
+        by: str,
+        key: str = "",
+        start_after: datetime | None = None,
+        files: Mapping[str, str] | None = None,
+        note: str = "",
+    ) -> Requested:
+        """Ask for a run now, or not before `start_after`. The same `key` again gives the same run."""
+        state = self.workflow(workflow)
+        if state.live is None:
+            raise Rejected(f"{workflow} was unregistered; register it again to run it")
+        document = self._transact.loader.plans(state.live.document).workflow
+        values = fill(document.parameters, parameters)
+        _check_uploads(document, files or {})
+        run = keyed_run(workflow, key) if key else fresh_run(workflow, self._new_id())
+        limited = document.overlap != "allow" or document.max_active_runs is not None
+        request = RunRequested(
+            run=run,
+            workflow=workflow,
+            document=state.live.document,
+            document_version=state.live.number,
+            parameters=values,
+            start_after=start_after,
+            previous_success_at=state.previous_success_at,
+            files=dict(files or {}),
+            admitted=limited,
+            requested_by=by,
+            note=note,
+        )
+        if isinstance(self._transact.current(run_stream(run)).state, Run):
+            return Requested(run, held=False, new=False)
+        if not limited:
+            decided = self._transact(run_stream(run), RequestRun(request), by=by, cause=f"request:{run}")
+            return Requested(run, held=False, new=bool(decided.events))
+        decided = self._transact(workflow_stream(workflow), AdmitRun(request), by=by, cause=f"request:{run}")
+        after = decided.loaded.state
+        assert isinstance(after, WorkflowState)
+        return Requested(run, held=any(one.run == run for one in after.held), new=bool(decided.events))
+
+    def cancel(self, run: RunId, *, by: str, reason: str = "", job: JobName | None = None) -> None:
+        """Ask a run, or one job of it, to end; a run that waits for its workflow's limit is dropped."""
+        stream = run_stream(run)
+        if job is not None:
+            self._transact(stream, CancelJob(job, by, reason), by=by, cause="cancel")
+            return
+        if not isinstance(self._transact.current(stream).state, Run):
+            workflow = self._transact.current(workflow_stream(workflow_of(run))).state
+            if isinstance(workflow, WorkflowState) and any(one.run == run for one in workflow.held):
+                self._to_workflow(workflow.name, DropHeldRun(run, by, reason), by)
+                return
+            raise self._no_run(run)
+        self._transact(stream, CancelRun(by, reason), by=by, cause="cancel")
+
+    def mark(
+        self,
+        run: RunId,
+        job: JobName,
+        outcome: Literal["succeeded", "failed", "skipped"],
+        *,
+        by: str,
+        reason: str,
+    ) -> None:
+        self.run(run)
+        self._transact(run_stream(run), MarkJob(job, outcome, by, reason), by=by, cause="mark")
+
+    def rerun(
+        self,
+        run: RunId,
+        *,
+        by: str,
+        jobs: Sequence[JobName] = (),
+        failed: bool = False,
+        document: Literal["pinned", "latest"] | int = "pinned",
+        reason: str = "",
+        request: str = "",
+    ) -> tuple[str, ...]:
+        """Begin a new round of a finished run; how its document differs from the one before is returned and recorded."""
+        state = self.run(run)
+        digest, number = self._document_for(state, document)
+        plans = self._transact.loader.plans
+        changes = tuple(difference(state.plan.workflow, plans(digest).workflow)) if digest != state.plan.digest else ()
+        command = ReopenRun(
+            jobs=tuple(jobs),
+            failed=failed or not jobs,
+            document=digest,
+            document_version=number,
+            changes=changes[:100],
+            by=by,
+            reason=reason,
+            request=request,
+        )
+        self._transact(run_stream(run), command, by=by, cause="rerun")
+        return changes
+
+    def run(self, run: RunId) -> Run:
+        state = self._transact.current(run_stream(run)).state
+        if not isinstance(state, Run):
+            raise self._no_run(run)
+        return state
+
+    def _document_for(self, run: Run, document: Literal["pinned", "latest"] | int) -> tuple[Digest, int]:
+        if document == "pinned":
+            return run.plan.digest, run.document_version
+        workflow = self.workflow(run.request.workflow)
+        version = workflow.live if document == "latest" else workflow.version(document)
+        if version is None:
+            raise NotFound(f"{workflow.name} has no version {document}; it has 1 to {len(workflow.versions)}")
+        return version.document, version.number
+
+    def _no_run(self, run: RunId) -> NotFound:
+        if scheduled_instant(run) is not None:
+            return NotFound(f"there is no run {run} (yet): `runfold why {run}` tells more")
+        return NotFound(f"there is no run {run}; `runfold runs` lists them")
+
+    def _to_workflow(
+        self,
+        workflow: WorkflowName,
+        command: UnregisterWorkflow | PauseWorkflow | ResumeWorkflow | DropHeldRun,
+        by: str,
+    ) -> None:
+        self.workflow(workflow)
+        self._transact(workflow_stream(workflow), command, by=by, cause=type(command).__name__)
+
+    def _nearest(self, name: str) -> str:
+        near = get_close_matches(name, list(self._known_workflows())[:NAMES_COMPARED_MAX], n=1)
+        return f": did you mean {near[0]}?" if near else "; `runfold workflows` lists them"
+
+
+def _check_uploads(document: Workflow, files: Mapping[str, str]) -> None:
+    wanted = {given.upload for job in document.jobs for given in job.inputs if given.upload is not None}
+    problems = [
+        Problem(f"files.{name}", "the run needs this file", "give it with --file NAME=PATH")
+        for name in sorted(wanted - set(files))
+    ]
+    problems += [
+        Problem(f"files.{name}", "no job of this workflow takes a file of this name")
+        for name in sorted(set(files) - wanted)
+    ]
+    if problems:
+        raise InvalidInput(problems)

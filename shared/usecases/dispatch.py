@@ -1,0 +1,212 @@
+"""Starts, observes and stops attempts, and says what was learnt as commands to the run.
+
+Dispatch is idempotent: every effect may arrive twice, late, or when it no longer makes sense; the run's state decides whether there
+is anything to do, and the attempt's token makes the target do it once. What can be said for certain is reported; what cannot is
+called doubt.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from shared.decide.commands import (
+    RecordClaim,
+    RecordReport,
+    RecordSilence,
+    RecordStopSent,
+    ReleaseClaim,
+    RunCommand,
+)
+from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
+from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
+from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
+from shared.ports import Executor, Reference, Report
+from shared.state.run import Claimed, Doubted, NotRequested, Open, Queued, Run, Submitted
+from shared.usecases.rendering import Renderer, outputs_of
+from shared.usecases.transact import Transact
+
+SEND_WITHIN = timedelta(seconds=60)
+"""How long a claimer may take to send; longer than any single request to a target with the SDK's own retries off."""
+RELEASE_RETRY_SECONDS = 30.0
+
+Learnt = tuple[RunId, RunCommand]
+
+
+class Dispatch:
+    """Carries effects out. `executors` by job type; `claimer` names this process in claims."""
+
+    def __init__(
+        self,
+        transact: Transact,
+        executors: Mapping[str, Executor],
+        *,
+        now: Callable[[], datetime],
+        claimer: str,
+    ) -> None:
+        self._transact = transact
+        self._executors = executors
+        self._render = Renderer()
+        self._now = now
+        self._claimer = claimer
+
+    def start(self, effect: StartAttempt) -> list[Learnt]:
+        """Ask the target for an attempt, unless somebody did or nobody wants it any more."""
+        run = self._run(effect.run)
+        phase = _phase(run, effect.job, effect.attempt)
+        if run is None or not isinstance(phase, Queued | Doubted) or phase.stop is not None:
+            return []
+        if isinstance(phase, Queued) and phase.not_before is not None and phase.not_before > self._now():
+            return []
+        executor = self._executors[run.plan.jobs[effect.job].type]
+        if isinstance(phase, Doubted) and executor.takes_token:
+            return []
+        try:
+            request = self._render(run, effect.job, effect.attempt)
+        except TemplateError as error:
+            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
+        if not executor.takes_token and not self._claim(run, effect, dict(request.body)):
+            return []
+        try:
+            handle = executor.start(request)
+        except TargetRefused as error:
+            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
+        except TargetUnavailable as error:
+            return [(run.run, self._not_taken(effect, executor, str(error)))]
+        except TargetSilent as error:
+            # With a token the same request is simply sent again, by the sweep; without one nobody can know.
+            if executor.takes_token:
+                return []
+            return [(run.run, RecordSilence(effect.job, effect.attempt, str(error)))]
+        return [(run.run, self._accepted(effect, executor, handle))]
+
+    def stop(self, effect: StopAttempt) -> list[Learnt]:
+        """Ask the target to end an attempt; a target that knows nothing of it says so."""
+        run = self._run(effect.run)
+        if run is None or effect.job not in run.plan.jobs:
+            return []
+        job = run.plan.jobs[effect.job]
+        executor = self._executors[job.type]
+        if effect.handle is not None:
+            stray = Reference(
+                attempt_token(run.run, effect.job, effect.attempt), run.run, effect.job, effect.attempt, effect.handle
+            )
+            _stop(executor, stray, job.stop_grace_seconds)
+            return []
+        phase = _phase(run, effect.job, effect.attempt)
+        if phase is None or phase.stop is None:
+            return []
+        reference = _reference(run, effect.job, phase)
+        learnt: list[Learnt] = []
+        if not isinstance(phase, Submitted):
+            # It may or may not have begun: what the target says decides whether there is anything to stop.
+            found = self._reports([reference], executor)
+            learnt.extend(found)
+            if any(report.status == "missing" for _, report in found if isinstance(report, RecordReport)):
+                return learnt
+        if _stop(executor, reference, job.stop_grace_seconds):
+            learnt.append((run.run, RecordStopSent(effect.job, effect.attempt)))
+        return learnt
+
+    def observe(self, effects: Sequence[ObserveAttempt]) -> list[Learnt]:
+        """Ask the targets how these attempts are doing; one call for each kind of target."""
+        by_kind: dict[str, list[Reference]] = {}
+        for effect in effects:
+            run = self._run(effect.run)
+            phase = _phase(run, effect.job, effect.attempt)
+            if run is not None and phase is not None:
+                by_kind.setdefault(run.plan.jobs[effect.job].type, []).append(_reference(run, effect.job, phase))
+        learnt: list[Learnt] = []
+        for kind, references in by_kind.items():
+            learnt.extend(self._reports(references, self._executors[kind]))
+            learnt.extend(self._look_again(references))
+        return learnt
+
+    def report(self, report: Report) -> Learnt:
+        """A target's own words as a command."""
+        return (report.run, _command(report))
+
+    def reference(self, run_id: RunId, job: JobName, attempt: int) -> Reference | None:
+        """How to ask about an attempt that is under way; None if it is not."""
+        run = self._run(run_id)
+        phase = _phase(run, job, attempt)
+        return None if run is None or phase is None else _reference(run, job, phase)
+
+    def _reports(self, references: Sequence[Reference], executor: Executor) -> list[Learnt]:
+        return [self.report(report) for report in executor.observe(references)]
+
+    def _look_again(self, references: Sequence[Reference]) -> list[Learnt]:
+        """Doubts that found nothing twice, far enough apart, may be asked for again."""
+        learnt: list[Learnt] = []
+        for reference in references:
+            run = self._run(reference.run)
+            phase = _phase(run, reference.job, reference.attempt)
+            if isinstance(phase, Doubted) and phase.handle is None and phase.policy != "ask":
+                learnt.extend(self.start(StartAttempt(reference.run, reference.job, reference.attempt)))
+        return learnt
+
+    def _claim(self, run: Run, effect: StartAttempt, request: dict[str, object]) -> bool:
+        claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, self._now() + SEND_WITHIN)
+        try:
+            self._transact(run_stream(run.run), claim, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
+        except Rejected:
+            # Another dispatcher claimed it, or it is no longer wanted.
+            return False
+        return True
+
+    def _not_taken(self, effect: StartAttempt, executor: Executor, reason: str) -> RunCommand:
+        if executor.takes_token:
+            return RecordReport(effect.job, effect.attempt, "failed", failure="capacity", reason=reason)
+        return ReleaseClaim(effect.job, effect.attempt, self._claimer, reason, RELEASE_RETRY_SECONDS)
+
+    def _accepted(self, effect: StartAttempt, executor: Executor, handle: Handle) -> RunCommand:
+        if executor.runs_at_once:
+            return RecordReport(effect.job, effect.attempt, "running", handle=handle, started_at=self._now())
+        return RecordReport(effect.job, effect.attempt, "submitted", handle=handle)
+
+    def _run(self, run: RunId) -> Run | None:
+        stream = run_stream(run)
+        loaded = self._transact.kept(stream) or self._transact.current(stream)
+        state = loaded.state
+        assert isinstance(state, Run | NotRequested)
+        return state if isinstance(state, Run) else None
+
+
+def _stop(executor: Executor, reference: Reference, grace_seconds: float) -> bool:
+    """Whether the target accepted the stop; if not, the sweep asks again."""
+    try:
+        executor.stop(reference, grace_seconds=grace_seconds)
+    except (TargetUnavailable, TargetSilent, TargetRefused):
+        return False
+    return True
+
+
+def _phase(run: Run | None, job: JobName, attempt: int) -> Open | None:
+    if run is None:
+        return None
+    state = run.jobs.get(job)
+    match state.phase if state is not None else None:
+        case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.attempt == attempt:
+            return phase
+        case _:
+            return None
+
+
+def _reference(run: Run, job: JobName, phase: Open) -> Reference:
+    handle = phase.handle if isinstance(phase, Submitted | Doubted) else None
+    token = attempt_token(run.run, job, phase.attempt)
+    return Reference(token, run.run, job, phase.attempt, handle, outputs_of(run.plan.jobs[job]))
+
+
+def _command(report: Report) -> RecordReport:
+    return RecordReport(
+        job=report.job,
+        attempt=report.attempt,
+        status=report.status,
+        handle=report.handle,
+        exit_code=report.exit_code,
+        failure=report.failure,
+        reason=report.reason,
+        started_at=report.started_at,
+        ended_at=report.ended_at,
+        outputs=report.outputs,
+        files=report.files,
+    )

@@ -1,0 +1,176 @@
+"""From commits to states: loads a stream, incrementally where something is known of it, and folds it.
+
+A snapshot saves reading and is never believed without proof: its fold version must be ours, and the commit it claims to end with
+must have the hash it names.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.codec import check_chain, events_in
+from shared.errors import CorruptStream, NotFound
+from shared.events import Event
+from shared.ids import Digest, RunId, StreamName, WorkflowName, kind_of, run_stream, workflow_stream
+from shared.ports import FIRST_HASH, PAGE_MAX, Documents, EventStore, Record, Snapshot, Snapshots
+from shared.state import snapshot
+from shared.state.document import Upload, fold_document
+from shared.state.run import FOLD_VERSION, NotRequested, Run, RunState, fold
+from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
+from shared.workflow.plan import Plan, compile_plan
+from shared.workflow.reading import load as load_document
+
+State = RunState | NotRegistered | WorkflowState | Upload
+
+PLANS_MAX = 256
+"""Compiled documents kept in memory."""
+SNAPSHOT_EVERY = 500
+"""Commits between snapshots: reading that many takes a few milliseconds, so fewer are not worth a write."""
+
+
+class PlanCache:
+    """Documents by digest, compiled, shared by all runs; the same digest is for ever the same plan."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._plans: OrderedDict[Digest, Plan] = OrderedDict()
+
+    def __call__(self, digest: Digest) -> Plan:
+        plan = self._plans.get(digest)
+        if plan is None:
+            plan = compile_plan(load_document(self._documents.get(digest)), digest)
+            self._plans[digest] = plan
+            if len(self._plans) > PLANS_MAX:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(digest)
+        return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A stream's state at a version; version 0 is a stream without commits."""
+
+    stream: StreamName
+    state: State
+    version: int
+    hash: str
+    at: datetime | None
+
+
+def empty_state(stream: StreamName) -> State:
+    match kind_of(stream):
+        case "run":
+            return NotRequested()
+        case "workflow":
+            return NotRegistered()
+        case "document":
+            return Upload()
+        case kind:
+            raise CorruptStream(f"streams of kind {kind!r} are not known to this release")
+
+
+class Loader:
+    """Loads and folds streams."""
+
+    def __init__(self, events: EventStore, plans: PlanCache, snapshots: Snapshots | None = None) -> None:
+        self._events = events
+        self._snapshots = snapshots
+        self.plans = plans
+
+    def load(self, stream: StreamName, known: Loaded | None = None) -> Loaded:
+        """The newest state. `known` saves reading what is known. Raises `CorruptStream`, `UnknownEvents`."""
+        loaded = known or self._from_snapshot(stream) or Loaded(stream, empty_state(stream), 0, FIRST_HASH, None)
+        for page in self._pages(stream, loaded.version):
+            loaded = self._fold(loaded, page)
+        return loaded
+
+    def load_as_of(self, stream: StreamName, *, version: int | None = None, at: datetime | None = None) -> Loaded:
+        """The state as it was at a version (included) or an instant (commits at that instant included)."""
+        loaded = Loaded(stream, empty_state(stream), 0, FIRST_HASH, None)
+        for page in self._pages(stream, 0):
+            wanted = [
+                record
+                for record in page
+                if (version is None or record.version <= version) and (at is None or record.at <= at)
+            ]
+            loaded = self._fold(loaded, wanted)
+            if len(wanted) < len(page):
+                break
+        return loaded
+
+    def records(self, stream: StreamName, *, after: int = 0) -> Iterator[Record]:
+        for page in self._pages(stream, after):
+            yield from page
+
+    def run(self, run: RunId) -> Run:
+        """The newest state of a run; `NotFound` if nobody asked for it."""
+        state = self.load(run_stream(run)).state
+        if not isinstance(state, Run):
+            raise NotFound(f"there is no run {run}")
+        return state
+
+    def workflow(self, workflow: WorkflowName) -> WorkflowState:
+        state = self.load(workflow_stream(workflow)).state
+        if not isinstance(state, WorkflowState):
+            raise NotFound(f"there is no workflow {workflow}")
+        return state
+
+    def keep_snapshot(self, loaded: Loaded) -> None:
+        """Keep what was folded, so that the next cold reader begins there."""
+        if self._snapshots is not None and isinstance(loaded.state, Run):
+            self._snapshots.put(
+                Snapshot(loaded.stream, loaded.version, FOLD_VERSION, loaded.hash, snapshot.dump(loaded.state))
+            )
+
+    def _fold(self, loaded: Loaded, records: list[Record]) -> Loaded:
+        if not records:
+            return loaded
+        check_chain(records, after_hash=loaded.hash, after_version=loaded.version)
+        state = fold_records(records, loaded.state, self.plans)
+        last = records[-1]
+        return Loaded(loaded.stream, state, last.version, last.hash, last.at)
+
+    def _pages(self, stream: StreamName, after: int) -> Iterator[list[Record]]:
+        while True:
+            page = self._events.read(stream, after=after, limit=PAGE_MAX)
+            if page:
+                yield page
+                after = page[-1].version
+            if len(page) < PAGE_MAX:
+                return
+
+    def _from_snapshot(self, stream: StreamName) -> Loaded | None:
+        if self._snapshots is None or kind_of(stream) != "run":
+            return None
+        kept = self._snapshots.get(stream, FOLD_VERSION)
+        if kept is None:
+            return None
+        proof = self._events.read(stream, after=kept.version - 1, limit=1)
+        if not proof or proof[0].version != kept.version or proof[0].hash != kept.hash:
+            return None
+        try:
+            state = snapshot.load(kept.body, self.plans)
+        except ValueError:
+            # Damaged; the events are all there is to need.
+            return None
+        return Loaded(stream, state, kept.version, kept.hash, proof[0].at)
+
+
+def fold_records(records: list[Record], state: State, plans: PlanCache) -> State:
+    """Fold commits onto a state of the stream's kind."""
+    pairs = _pairs(records)
+    match state:
+        case NotRequested() | Run():
+            return fold(pairs, plans, state)
+        case NotRegistered() | WorkflowState():
+            return fold_workflow(pairs, state)
+        case Upload():
+            return fold_document(pairs, state)
+
+
+def _pairs(records: list[Record]) -> Iterator[tuple[datetime, Event]]:
+    for record in records:
+        for event in events_in(record.body):
+            yield record.at, event

@@ -1,0 +1,76 @@
+"""Repairs whatever was lost: looks at every live stream that is due and hands over what should be under way.
+
+Everything that waits for time waits here. Missing a round is harmless, and so is sweeping twice: rows are moved only from where they
+were read, and dispatch is idempotent.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from shared.effects import (
+    Effect,
+    due_of_run,
+    due_of_workflow,
+    pending_of_run,
+    pending_of_workflow,
+)
+from shared.errors import CorruptStream, UnknownEvents
+from shared.ports import PAGE_MAX, DueRow, Dues, Effects
+from shared.state.run import NotRequested, Run
+from shared.state.workflow import NotRegistered, WorkflowState
+from shared.usecases.loading import Loaded, State
+from shared.usecases.transact import Transact
+
+ROWS_MAX = PAGE_MAX
+"""Streams looked at in one sweep; those that remain are due still, and come first next time."""
+
+Settle = Callable[[Loaded], None]
+"""Makes views, wake-ups and notices of a stream's newest version true; its row stays until that is done."""
+
+
+class Sweep:
+    def __init__(
+        self, transact: Transact, dues: Dues, effects: Effects, settle: Settle, *, now: Callable[[], datetime]
+    ) -> None:
+        self._transact = transact
+        self._dues = dues
+        self._effects = effects
+        self._settle = settle
+        self._now = now
+        self.refused: dict[str, str] = {}
+        """Streams that could not be folded, with the reason: shown by doctor and metrics, retried every sweep."""
+
+    def __call__(self) -> int:
+        """Look at the streams that are due; how many there were."""
+        now = self._now()
+        rows = self._dues.due(now, limit=ROWS_MAX)
+        for row in rows:
+            self._look_at(row, now)
+        return len(rows)
+
+    def _look_at(self, row: DueRow, now: datetime) -> None:
+        try:
+            loaded = self._transact.current(row.stream)
+        except (CorruptStream, UnknownEvents) as error:
+            # It stays due: a newer release, or a person, will deal with it. The others must not wait for that.
+            self.refused[row.stream] = str(error)
+            return
+        self.refused.pop(row.stream, None)
+        effects, due = pending_and_due(loaded.state, now)
+        self._effects.send(effects)
+        if due is not None:
+            self._dues.raise_to(row.stream, seen=row.at, at=due)
+            return
+        self._settle(loaded)
+        self._dues.remove(row.stream, seen=row.at)
+
+
+def pending_and_due(state: State, now: datetime, *, everything: bool = False) -> tuple[list[Effect], datetime | None]:
+    """What should be under way, and when to look again (None: never, by itself)."""
+    match state:
+        case Run() | NotRequested():
+            return pending_of_run(state, now, everything=everything), due_of_run(state, now)
+        case WorkflowState() | NotRegistered():
+            return pending_of_workflow(state, now, everything=everything), due_of_workflow(state, now)
+        case _:
+            return [], None

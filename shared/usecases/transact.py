@@ -1,0 +1,265 @@
+"""load ▸ fold ▸ decide ▸ commit ▸ hand over: the one way in which anything changes.
+
+One call decides on a batch of commands to one stream and stores the result with one conditional write. Only that write may never
+be lost: handing over effects may be, and is repaired by the next delivery of the command or by the sweep. The stream's due row is
+written or lowered *before* the commit that needs it, so that a crash between the two leaves a row too early, never one too late.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared.codec import record_of
+from shared.decide.commands import Command
+from shared.decide.document import DocumentDraft
+from shared.decide.run import RunDraft, decide_on
+from shared.decide.workflow import WorkflowDraft, decide_workflow_on
+from shared.effects import (
+    HANDOVER_SECONDS,
+    AdvanceRun,
+    Effect,
+    TickWorkflow,
+    due_of_job,
+    due_of_workflow,
+    effects_of_run,
+    effects_of_workflow,
+    pending_of_jobs,
+    pending_of_workflow,
+)
+from shared.errors import Conflict, Rejected
+from shared.events import Event
+from shared.ids import CommitId, StreamName
+from shared.ports import Dues, Effects, EventStore
+from shared.state.document import Upload
+from shared.state.run import NotRequested, Run
+from shared.state.workflow import NotRegistered, WorkflowState
+from shared.usecases.loading import Loaded, Loader, State
+
+TRIES_MAX = 8
+"""Conflicts in a row before the caller has to send the command again later. Meeting even twice is rare: writers of one stream are
+grouped before they get here."""
+KEPT_MAX = 512
+"""Streams whose newest state a warm process keeps."""
+
+Draft = RunDraft | WorkflowDraft | DocumentDraft
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of a batch: the state after it, the events of its commit, and which commands were rejected, by position."""
+
+    loaded: Loaded
+    events: tuple[Event, ...] = ()
+    rejected: dict[int, Rejected] = field(default_factory=dict)
+
+
+class Transact:
+    """Decides and commits. `now` and `new_id` are the doorway's clock and source of unique ids."""
+
+    def __init__(
+        self,
+        events: EventStore,
+        dues: Dues,
+        loader: Loader,
+        effects: Effects,
+        *,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._events = events
+        self._dues = dues
+        self._effects = effects
+        self._now = now
+        self._new_id = new_id
+        self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
+        self.loader = loader
+
+    def __call__(self, stream: StreamName, command: Command, *, by: str, cause: str) -> Decided:
+        """Decide on one command; raises `Rejected` if it is not allowed, `Conflict` when others keep being faster."""
+        decided = self.batch(stream, [command], by=by, cause=cause)
+        if decided.rejected:
+            raise decided.rejected[0]
+        return decided
+
+    def batch(self, stream: StreamName, commands: Sequence[Command], *, by: str, cause: str) -> Decided:
+        """Decide on commands in order, with one commit. Rejected ones are reported and change nothing."""
+        for _ in range(TRIES_MAX):
+            try:
+                return self._once(stream, commands, by, cause)
+            except Conflict:
+                # Somebody else was faster: what we know is old. Read what they wrote, and decide again.
+                continue
+        raise Conflict(f"{stream}: {TRIES_MAX} conflicts in a row; send the command again")
+
+    def current(self, stream: StreamName) -> Loaded:
+        """The newest state, read incrementally."""
+        return self._keep(self.loader.load(stream, self._kept.get(stream)))
+
+    def kept(self, stream: StreamName) -> Loaded | None:
+        """The newest state this process knows of, which is the newest there is unless somebody else writes."""
+        return self._kept.get(stream)
+
+    def forget(self) -> None:
+        """Drop everything known: after a batch of the store failed, states in memory may be ahead of it."""
+        self._kept.clear()
+
+    def _once(self, stream: StreamName, commands: Sequence[Command], by: str, cause: str) -> Decided:
+        known = self._kept.get(stream)
+        # With something known the conditional write itself is the check: a conflict tells that it was old.
+        loaded = known if known is not None else self.current(stream)
+        now = self._now()
+        if loaded.at is not None and loaded.at > now:
+            now = loaded.at
+        draft, rejected = self._decide(loaded.state, commands, now)
+        if rejected and known is not None:
+            # Before refusing anybody, make sure that the refusal is not founded on an old state.
+            fresh = self.current(stream)
+            if fresh.version != loaded.version:
+                raise Conflict("the state was old")
+        if not draft.events:
+            if known is not None and self.current(stream).version != loaded.version:
+                raise Conflict("the state was old")
+            self._effects.send(_pending_again(loaded.state, commands, now))
+            return Decided(loaded, (), rejected)
+        try:
+            record = record_of(
+                stream,
+                version=loaded.version + 1,
+                commit_id=CommitId(self._new_id()),
+                at=now,
+                by=by,
+                cause=cause,
+                previous_hash=loaded.hash,
+                events=draft.events,
+            )
+        except ValueError:
+            if len(commands) == 1:
+                raise
+            # Together they exceed a commit: halve.
+            middle = len(commands) // 2
+            first = self._once(stream, commands[:middle], by, cause)
+            second = self._once(stream, commands[middle:], by, cause)
+            shifted = {position + middle: reason for position, reason in second.rejected.items()}
+            return Decided(second.loaded, first.events + second.events, first.rejected | shifted)
+        state = _frozen(draft)
+        self._lower_due(stream, state, draft, now)
+        try:
+            self._events.append(record)
+        except Conflict:
+            self.current(stream)
+            raise
+        decided = self._keep(Loaded(stream, state, record.version, record.hash, now))
+        self._effects.send(_effects(state, draft))
+        return Decided(decided, tuple(draft.events), rejected)
+
+    def _decide(self, state: State, commands: Sequence[Command], now: datetime) -> tuple[Draft, dict[int, Rejected]]:
+        rejected: dict[int, Rejected] = {}
+        # Each turn rejects one command more, so this ends after at most as many turns as there are commands.
+        while True:
+            draft = _draft(state, self.loader, now)
+            for position, command in enumerate(commands):
+                if position in rejected:
+                    continue
+                try:
+                    _decide_on(draft, command)
+                except Rejected as reason:
+                    rejected[position] = reason
+                    break
+            else:
+                return draft, rejected
+
+    def _lower_due(self, stream: StreamName, state: State, draft: Draft, now: datetime) -> None:
+        needed = _due_after(state, draft, now)
+        if needed is None:
+            return
+        row = self._dues.get(stream)
+        if row is None or needed < row:
+            self._dues.lower(stream, needed)
+        elif row <= now:
+            # Somebody may be sweeping this stream right now and would raise the row without having seen this commit.
+            # Moving the row, even backwards, makes that conditional write fail.
+            self._dues.lower(stream, row - timedelta(microseconds=1))
+
+    def _keep(self, loaded: Loaded) -> Loaded:
+        self._kept[loaded.stream] = loaded
+        self._kept.move_to_end(loaded.stream)
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return loaded
+
+
+def _draft(state: State, loader: Loader, now: datetime) -> Draft:
+    match state:
+        case NotRequested() | Run():
+            return RunDraft(state, loader.plans, now)
+        case NotRegistered() | WorkflowState():
+            return WorkflowDraft(state, loader.plans, now)
+        case Upload():
+            return DocumentDraft(state, now)
+
+
+def _decide_on(draft: Draft, command: Command) -> None:
+    # The caller pairs streams with commands of their kind; a mismatch is our own bug and fails inside `decide`.
+    match draft:
+        case RunDraft():
+            decide_on(draft, command)  # type: ignore[arg-type]
+        case WorkflowDraft():
+            decide_workflow_on(draft, command)  # type: ignore[arg-type]
+        case DocumentDraft():
+            draft.decide(command)  # type: ignore[arg-type]
+
+
+def _frozen(draft: Draft) -> State:
+    return draft.state if isinstance(draft, DocumentDraft) else draft.freeze()
+
+
+def _effects(state: State, draft: Draft) -> list[Effect]:
+    match state:
+        case Run():
+            effects = effects_of_run(state, draft.events)
+            if draft.truncated:
+                effects.append(AdvanceRun(state.run))
+            return effects
+        case WorkflowState():
+            effects = effects_of_workflow(draft.events)
+            if draft.truncated:
+                effects.append(TickWorkflow(state.name))
+            return effects
+        case _:
+            return []
+
+
+def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> list[Effect]:
+    """A command that changes nothing may be the second delivery of one whose effects were lost."""
+    match state:
+        case Run():
+            jobs = [job for command in commands if (job := getattr(command, "job", None)) is not None]
+            return pending_of_jobs(state, jobs, now)
+        case WorkflowState():
+            return pending_of_workflow(state, now)
+        case _:
+            return []
+
+
+def _due_after(state: State, draft: Draft, now: datetime) -> datetime | None:
+    """By when the stream must be looked at because of these events; the row it already has covers everything else."""
+    match state:
+        case Run():
+            moments = [
+                due_of_job(state, job, now)
+                for event in draft.events
+                if (job := getattr(event, "job", None)) is not None and job in state.live
+            ]
+            # The row outlives the run until its views, wake-ups and notices are done, so the end needs one as well.
+            if draft.truncated or state.finished or not moments:
+                moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+            if not state.opened and state.request.start_after is not None:
+                moments = [state.request.start_after]
+            return min(moments)
+        case WorkflowState():
+            if draft.truncated:
+                return now
+            return due_of_workflow(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
+        case _:
+            return None

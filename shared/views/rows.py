@@ -1,0 +1,69 @@
+"""The rows of lists, derived from the newest state of a stream and nothing else."""
+
+from shared.ports import RunRow, WorkflowRow
+from shared.state.run import Run
+from shared.state.workflow import WorkflowState
+from shared.workflow.plan import Plan
+from shared.workflow.timing import Schedule
+
+
+def run_row(run: Run, version: int) -> RunRow:
+    """Costs what the jobs under way cost, not what all jobs cost."""
+    jobs = dict(run.tally)
+    under_way: dict[str, int] = {}
+    for name in run.live:
+        status = run.jobs[name].status
+        under_way[status] = under_way.get(status, 0) + 1
+    others = run.unfinished - sum(under_way.values())
+    if others > 0:
+        under_way["waiting"] = others
+    attention = []
+    if run.doubted:
+        attention.append("doubt")
+    if run.flagged:
+        attention.append("stop_flagged")
+    document = run.plan.workflow
+    return RunRow(
+        run=run.run,
+        workflow=run.request.workflow,
+        version=version,
+        status=run.status,
+        owner=document.owner,
+        tags=document.tags,
+        trigger=run.request.trigger,
+        requested_at=run.requested_at,
+        scheduled_at=run.request.scheduled_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        jobs=jobs | under_way,
+        attention=tuple(attention),
+    )
+
+
+def workflow_row(state: WorkflowState, version: int, plan: Plan | None) -> WorkflowRow:
+    """`plan` is the live document's, or the last one's when the workflow is unregistered."""
+    document = plan.workflow if plan is not None else None
+    return WorkflowRow(
+        workflow=state.name,
+        stream_version=version,
+        live_version=state.live.number if state.live is not None else None,
+        owner=document.owner if document is not None else "",
+        tags=document.tags if document is not None else (),
+        paused=state.pause is not None,
+        next_at=state.next_at if state.pause is None else None,
+        schedule=schedule_text(document.schedule) if document is not None else "",
+        active_runs=tuple(sorted(state.holders)),
+        held_runs=tuple(one.run for one in state.held),
+    )
+
+
+def schedule_text(schedule: Schedule | None) -> str:
+    """A schedule in a few words: `0 2 * * * Europe/Berlin`."""
+    if schedule is None:
+        return ""
+    if schedule.at is not None:
+        return f"at {schedule.at.isoformat()}"
+    if schedule.interval is not None:
+        return f"every {schedule.interval.every} from {schedule.interval.anchor.isoformat()}"
+    text = schedule.cron or f"every {schedule.rate}"
+    return text if schedule.timezone == "UTC" else f"{text} {schedule.timezone}"
