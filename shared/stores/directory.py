@@ -5,14 +5,12 @@ it. What is read is checked against its name.
 """
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from shared.errors import CorruptStream, NotFound, StoreUnavailable
 from shared.ids import Digest, digest_of
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+from shared.stores.digests import checked
 
 
 class DirectoryDocuments:
@@ -40,11 +38,9 @@ class DirectoryDocuments:
         return digest
 
     def get(self, digest: Digest) -> bytes:
-        # A digest may come from a URL: nothing else than a digest becomes part of a path.
-        if not _DIGEST.fullmatch(digest):
-            raise NotFound("that is not the name of a document: 64 hexadecimal digits")
+        place = self._place(checked(digest))
         try:
-            data = self._place(digest).read_bytes()
+            data = place.read_bytes()
         except FileNotFoundError as error:
             raise NotFound(f"there is no document {digest}") from error
         except OSError as error:

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from shared.errors import CorruptStream, NotFound
 from shared.ids import Digest, digest_of
 from shared.stores.aws import code_of, translated
+from shared.stores.digests import checked
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,9 +43,10 @@ class S3Documents:
         return digest
 
     def get(self, digest: Digest) -> bytes:
+        key = self._prefix + checked(digest)
         with translated(f"read a document in bucket {self._bucket}"):
             try:
-                response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + digest)
+                response = self._client.get_object(Bucket=self._bucket, Key=key)
                 data = response["Body"].read()
             except ClientError as error:
                 if code_of(error) != "NoSuchKey":

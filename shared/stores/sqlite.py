@@ -148,7 +148,6 @@ class SqliteDatabase:
         self.read_only = read_only
         self._lock = threading.RLock()
         self._depth = 0
-        self._is_spoilt = False
         self._busy_seconds = busy_seconds
         if read_only and not path.exists():
             raise NotFound(f"there is no {path}; the engine makes it when it starts for the first time")
@@ -186,7 +185,8 @@ class SqliteDatabase:
         """What is written inside becomes durable together at the end, or not at all if the body or the end raises.
 
         A batch inside a batch joins it: it is durable at the outer end, and undone alone if it raises. An error that the body
-        catches (a `Conflict` of one append) leaves the other writes as they are.
+        catches (a `Conflict` of one append) leaves the other writes as they are. On a database that is only read, what is read
+        inside is of one moment.
         """
         with self._lock:
             begin, end, undo = _NESTED if self._depth else _OUTER
@@ -200,8 +200,6 @@ class SqliteDatabase:
                 raise
             finally:
                 self._depth -= 1
-                if not self._depth:
-                    self._is_spoilt = False
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         """Execute a statement that writes; the number of rows it touched.
@@ -210,25 +208,21 @@ class SqliteDatabase:
         it means.
         """
         with self._lock:
-            self._refuse_if_spoilt()
+            self._refuse_if_undone()
             try:
                 return self._connection.execute(statement, parameters).rowcount
             except sqlite3.IntegrityError:
                 raise
             except sqlite3.Error as error:
-                # A full disk makes SQLite roll the whole transaction back. What the batch wrote afterwards would be stored
-                # statement by statement, so nothing more is taken and the batch's end raises.
-                self._is_spoilt = self._depth > 0 and not self._connection.in_transaction
                 raise self._ours(error) from error
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Every row of a query; no cursor stays open, so no reader ever holds back the checkpoint."""
         with self._lock:
-            self._refuse_if_spoilt()
+            self._refuse_if_undone()
             try:
                 return self._connection.execute(query, parameters).fetchall()
             except sqlite3.Error as error:
-                self._is_spoilt = self._depth > 0 and not self._connection.in_transaction
                 raise self._ours(error) from error
 
     def data_version(self) -> int:
@@ -238,23 +232,30 @@ class SqliteDatabase:
 
     def damages(self) -> list[str]:
         """What SQLite itself finds wrong with the file; empty when it is sound. Reads all of it."""
-        found = [str(row[0]) for row in self.rows("PRAGMA integrity_check(100)")]
+        try:
+            found = [str(row[0]) for row in self.rows("PRAGMA integrity_check(100)")]
+        except CorruptStream as error:
+            return [str(error)]
         return [] if found == ["ok"] else found
 
-    def _refuse_if_spoilt(self) -> None:
-        if self._is_spoilt:
+    def _refuse_if_undone(self) -> None:
+        # A full or failing disk can make SQLite roll the whole transaction back. What the batch wrote afterwards would be
+        # stored statement by statement, so nothing more is taken and the batch's end raises.
+        if self._depth and not self._connection.in_transaction:
             raise StoreUnavailable(
                 f"{self.path}: an error undid this batch; nothing of it is stored, try all of it again"
             )
 
     def _undo(self, statements: Sequence[str]) -> None:
-        if self._connection.in_transaction:
-            try:
-                for statement in statements:
-                    self._connection.execute(statement)
-            except sqlite3.Error:
-                # Half a nested batch must not become durable with the outer one.
-                self._is_spoilt = True
+        if not self._connection.in_transaction:
+            return
+        try:
+            for statement in statements:
+                self._connection.execute(statement)
+        except sqlite3.Error:
+            # Half a nested batch must not become durable with the outer one.
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
 
     def _prepare(self, synchronous: str) -> None:
         ours, schema_version = self._identify()
@@ -273,10 +274,15 @@ class SqliteDatabase:
             self._migrate()
 
     def _identify(self) -> tuple[bool, int]:
-        application = self.rows("PRAGMA application_id")[0][0]
-        schema_version = int(self.rows("PRAGMA user_version")[0][0])
+        # One statement sees one moment: another process may be making the file right now.
+        application, schema_version, has_tables = self.rows(
+            """
+            SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                   EXISTS (SELECT 1 FROM sqlite_schema)
+            """
+        )[0]
         if application != _APPLICATION_ID:
-            if application or schema_version or self.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
+            if application or schema_version or has_tables:
                 raise Rejected(f"{self.path} belongs to another program; choose another home")
             return False, 0
         if schema_version > SCHEMA_VERSION:
