@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +173,8 @@ def test_children_of_others_are_left_to_them(world: World) -> None:
     stranger = subprocess.Popen(["true"])
     detached = subprocess.Popen(["true"], start_new_session=True)
     world.executor.leave(detached.pid)
-    for one in (stranger, detached):
-        world.until(lambda pid=one.pid: (found := process(pid)) is not None and found.ended)
+    for pid in (stranger.pid, detached.pid):
+        world.until(partial(is_over, pid))
     assert world.run(world.shell("exit 3")).exit_code == 3
     assert (stranger.wait(), detached.wait()) == (0, 0)
 
@@ -385,8 +385,7 @@ def test_a_tree_that_ignores_the_stop_is_killed_after_the_grace_wherever_it_hide
     report = world.end(request)
     assert (report.status, report.exit_code) == ("cancelled", 137)
     world.until(lambda: world.executor.tick(now()) is None)
-    found = process(int(path.read_text()))
-    assert found is None or found.ended
+    assert is_over(int(path.read_text()))
 
 
 def test_stopping_what_has_ended_changes_nothing(world: World) -> None:  # fault 56
@@ -465,7 +464,7 @@ assert (report.status, report.exit_code) == ("failed", 6), report
 def test_wrapper_and_job_killed_while_no_engine_lived_are_unknown_and_never_guessed(world: World) -> None:
     request = world.shell("sleep 60")
     world.executor.start(request)
-    world.until(lambda: (world.directory(request) / "job").exists())
+    world.until((world.directory(request) / "job").exists)
     os.killpg(int((world.directory(request) / "pid").read_text()), signal.SIGKILL)
     world.until(world.executor.reap)
     assert world.look(request).status == "unknown"
@@ -570,7 +569,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"hello")
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         pass
 
 
@@ -624,13 +623,13 @@ def test_lines_come_back_with_times_in_the_order_they_came(world: World, tmp_pat
     world.executor.start(request)
     directory = world.directory(request)
     world.until(lambda: (directory / "out").exists() and world.out(request))
-    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    noon = datetime(2020, 1, 1, 12, tzinfo=UTC)
     world.executor.note_output(noon)
     page = world.executor.read_log(RUN, "load", 1)
     assert [(line.at, line.stream, line.text) for line in page.lines] == [(noon, "out", "one")]
     assert not page.complete
     (tmp_path / "gate").write_text("\n")
-    world.until(lambda: (directory / "err").read_text())
+    world.until((directory / "err").read_text)
     world.executor.note_output(noon + timedelta(seconds=1))
     world.executor.note_output(noon + timedelta(seconds=2))
     (tmp_path / "gate").write_text("\n")
@@ -692,6 +691,11 @@ def test_a_cursor_that_is_none_is_refused(world: World) -> None:
     for cursor in ("x", "1", "1-2-3", "-1-0", "../x"):
         with pytest.raises(InvalidInput):
             world.executor.read_log(RUN, "load", 1, after_cursor=cursor)
+
+
+def is_over(pid: int) -> bool:
+    found = process(pid)
+    return found is None or found.ended
 
 
 def run_python(text: str) -> subprocess.CompletedProcess[str]:

@@ -33,7 +33,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from shared.errors import NotFound, TargetRefused, TargetUnavailable
+from shared.errors import NotFound, TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.process import evidence, logs, system
 from shared.executors.process.plan import COMMANDS_FILE, HostSettings, Plan, Planner, Step, request_text
 from shared.ids import Handle, JobName, RunId, Token, is_name
@@ -120,6 +120,7 @@ class ProcessExecutor:
     """
 
     takes_token = True
+    runs_at_once = True
 
     def __init__(
         self,
@@ -145,6 +146,7 @@ class ProcessExecutor:
         self._watched: dict[int, _Part] = {}
         self._unwatched: list[_Part] = []
         self._ended: list[Attempt] = []
+        self._incomplete: set[Attempt] = set()
         self._foreign: set[int] = set()
         self._stops: list[_Stop] = []
 
@@ -155,7 +157,7 @@ class ProcessExecutor:
         directory, so it needs no process number, and it is the same however often one asks."""
         attempt = Attempt(request.run, request.job, request.attempt)
         handle = Handle(self._place + request.token[:10])
-        if attempt in self._live:
+        if attempt in self._live and attempt not in self._incomplete:
             return handle
         plan = self._plan(request)
         directory = self._directory(attempt)
@@ -163,10 +165,13 @@ class ProcessExecutor:
             self._prepare(request, plan, directory)
             for host in plan.hosts or ("",):
                 guard = f"{directory}/hosts/{host}" if host else directory
+                if any(part.guard == guard for part in self._live.get(attempt, ())):
+                    continue
                 if evidence.claim_of(guard) is not None:
                     self._follow(_Part(attempt, request.token, guard))
                 else:
                     self._spawn(request, plan, _Part(attempt, request.token, guard), host)
+            self._incomplete.discard(attempt)
         except ValueError as error:
             # A NUL, or half a surrogate pair: no process can be given it.
             raise TargetRefused(f"an argument, variable or path cannot be passed to a process: {error}") from error
@@ -174,6 +179,10 @@ class ProcessExecutor:
             if error.errno in (errno.E2BIG, errno.ENAMETOOLONG):
                 reason = _REFUSED_ERRORS.get(error.errno or 0, error.strerror)
                 raise TargetRefused(f"this machine cannot start it: {reason}") from error
+            if attempt in self._live:
+                # Some hosts have begun. Asking again starts the others.
+                self._incomplete.add(attempt)
+                raise TargetSilent(f"this machine cannot start it on every host: {error}") from error
             raise TargetUnavailable(f"this machine cannot start it now: {error}") from error
         return handle
 
