@@ -1,0 +1,158 @@
+"""A document on its way in: read, with its templates checked as well; and what two versions of one differ in.
+
+What it promises: `read_document` answers with a Workflow that can be registered, or with every problem at once.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from shared import template
+from shared.errors import InvalidInput, Problem
+from shared.template.names import Names
+from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
+from shared.workflow.document import EcsJob, EmrJob, SsmJob, Workflow
+from shared.workflow.nearest import shown
+from shared.workflow.reading import Examined, examine
+from shared.workflow.syntax import PROBLEMS_MAX, bounded
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DETAIL_LENGTH_MAX = 80
+_HIDDEN = frozenset(("environment", "secrets"))
+
+
+def read_document(data: bytes, *, name: str) -> Workflow:
+    """The workflow in a JSON or YAML text, with structure, graph, schedule and templates checked.
+
+    `name` is the file's name, whose ending says which it is. Raises InvalidInput with every problem, 100 at most and how
+    many more there are.
+    """
+    examined = examine(data, name=name)
+    problems = list(examined.problems)
+    for problem in _template_problems(examined):
+        problems.append(problem)
+        if len(problems) > examined.total + PROBLEMS_MAX:
+            break
+    if problems or examined.workflow is None:
+        total = examined.total + len(problems) - len(examined.problems)
+        raise InvalidInput(bounded(problems, total))
+    return examined.workflow
+
+
+def difference(old: Workflow, new: Workflow) -> list[str]:
+    """What changed from one version to the next, a line for each thing; empty when nothing did."""
+    before, after = (workflow.model_dump(mode="json", exclude={"jobs"}) for workflow in (old, new))
+    lines = [_changed(field, before[field], after[field]) for field in before if before[field] != after[field]]
+    old_jobs = {job.name: job for job in old.jobs}
+    new_jobs = {job.name: job for job in new.jobs}
+    lines += [f"job {name} removed" for name in old_jobs if name not in new_jobs]
+    lines += [f"job {name} added ({job.type})" for name, job in new_jobs.items() if name not in old_jobs]
+    for name, job in new_jobs.items():
+        if name in old_jobs and old_jobs[name] != job:
+            lines += _job_changes(name, old_jobs[name].model_dump(mode="json"), job.model_dump(mode="json"))
+    kept_before = [name for name in old_jobs if name in new_jobs]
+    if kept_before != [name for name in new_jobs if name in old_jobs]:
+        lines.append("the order of the jobs changed")
+    return lines
+
+
+def template_texts(job: AnyJob) -> Iterator[tuple[str, str]]:
+    """The texts of a job that are rendered when an attempt starts, each with its place inside the job."""
+    for name, text in job.environment.items():
+        yield f"environment.{name}", text
+    for place, file in enumerate(job.inputs):
+        for field in ("content", "url", "s3"):
+            if (source := getattr(file, field)) is not None:
+                yield f"inputs[{place}].{field}", source
+    match job:
+        case EcsJob():
+            yield from ((f"command[{place}]", text) for place, text in enumerate(job.command))
+            yield from ((f"entry_point[{place}]", text) for place, text in enumerate(job.entry_point))
+        case EmrJob():
+            if job.cluster_id is not None:
+                yield "cluster_id", job.cluster_id
+            for place, step in enumerate(job.steps):
+                arguments = enumerate(step.HadoopJarStep.Args)
+                yield from ((f"steps[{place}].HadoopJarStep.Args[{at}]", text) for at, text in arguments)
+        case SsmJob():
+            yield from ((f"args[{place}]", text) for place, text in enumerate(job.args))
+            yield from ((f"hosts[{place}]", text) for place, text in enumerate(job.hosts))
+            if job.host is not None:
+                yield "host", job.host
+            if job.script is not None:
+                yield "script", job.script
+
+
+def _template_problems(examined: Examined) -> Iterator[Problem]:
+    all_jobs = frozenset(name for name in examined.graph.names if name is not None)
+    for position, job in enumerate(examined.jobs):
+        if job is None:
+            continue
+        for place, text in template_texts(job):
+            # What Systems Manager would replace has been refused with a better reason.
+            if "{{" in text and not (isinstance(job, SsmJob) and ssm_reference(text)):
+                path = f"jobs[{position}].{place}"
+                if position in examined.moved and place.startswith("steps"):
+                    path = examined.moved[position] + place.removeprefix("steps")
+                names = _names(examined, position, text, all_jobs, starting=True)
+                yield from template.check(text, names, path=path)
+        if job.when not in WHEN_KEYWORDS:
+            names = _names(examined, position, job.when, all_jobs, starting=False)
+            if _WORD.fullmatch(job.when) and (near := examined.nearest.to(job.when, sorted(WHEN_KEYWORDS))):
+                yield Problem(f"jobs[{position}].when", f"`{shown(job.when)}` is not a rule", f"did you mean `{near}`?")
+            else:
+                yield from template.check_expression(job.when, names, path=f"jobs[{position}].when")
+
+
+def _names(examined: Examined, position: int, text: str, all_jobs: frozenset[str], *, starting: bool) -> Names:
+    # Only the upstream jobs whose names can occur in the text: sets of all of them would be quadratic.
+    words = {part for word in _WORD.findall(text) for part in (word, *word.split("."))}
+    graph = examined.graph
+    upstream = frozenset(
+        word for word in words if word in graph.position and graph.is_upstream(graph.position[word], position)
+    )
+    names = Names(params=examined.params, jobs=upstream, all_jobs=all_jobs, nearest=examined.nearest)
+    if not starting:
+        return Names(
+            params=names.params,
+            jobs=upstream,
+            all_jobs=all_jobs,
+            roots=names.roots - {"job", "attempt"},
+            nearest=examined.nearest,
+        )
+    return names
+
+
+def _changed(what: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        fields = [field for field in {**old, **new} if old.get(field) != new.get(field)]
+        details = [f"{field} from {_detail(old.get(field))} to {_detail(new.get(field))}" for field in fields]
+        return f"{what} changed: {', '.join(details)}"
+    return f"{what} changed from {_detail(old)} to {_detail(new)}"
+
+
+def _job_changes(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    if old["type"] != new["type"]:
+        return [f"job {name} changed its type from {old['type']} to {new['type']}"]
+    lines = []
+    for field, is_now in new.items():
+        was = old[field]
+        if was == is_now:
+            continue
+        if field in _HIDDEN:
+            names = sorted(key for key in {**was, **is_now} if was.get(key) != is_now.get(key))
+            lines.append(f"job {name}: {field} changed: {', '.join(names) or 'their order'}")
+        else:
+            lines.append(f"job {name}: {_changed(field, was, is_now)}")
+    return lines
+
+
+def _detail(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "none"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return shown(f"[{', '.join(value)}]", _DETAIL_LENGTH_MAX)
+    if isinstance(value, dict):
+        said = ", ".join(f"{key}: {held}" for key, held in value.items() if held not in (None, "", [], {}))
+        return shown(said or "none", _DETAIL_LENGTH_MAX)
+    return shown(value, _DETAIL_LENGTH_MAX)
