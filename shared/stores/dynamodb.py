@@ -37,6 +37,8 @@ SNAPSHOT_BYTES_MAX = 350_000
 """Of a snapshot's packed body; an item may have 400 KB with its keys. Larger ones are not kept."""
 SCANNED_MAX = 2_000
 """Rows looked at for one page when a filter has no index; the page then ends early, and its cursor goes on."""
+SCAN_PAGE = 200
+"""Of those, rows read at a time."""
 BATCH_GET_MAX = 100
 BATCH_WRITE_MAX = 25
 BATCH_TRIES_MAX = 6
@@ -323,13 +325,14 @@ class DynamoViews:
     """Lists read an index for the order and then the rows themselves, so a page shows each row as it is now.
 
     An index follows its table in well under a second as a rule: a run that arrived or changed status just before may be missing from a list
-    for that long, never from `get_run`. A filter that no index serves is applied to at most `SCANNED_MAX` rows a page: a page may be
+    for that long, never from `get_run`. A filter that no index serves is applied to at most `scanned_max` rows a page: a page may be
     short, even empty, and still have a cursor.
     """
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, *, scanned_max: int = SCANNED_MAX) -> None:
         self._client = client
         self._table = table
+        self._scanned_max = scanned_max
 
     def put_run(self, row: RunRow) -> None:
         item = {
@@ -355,9 +358,10 @@ class DynamoViews:
         before = "{}#{}".format(*_run_key(cursor)) if cursor else ""
         page: list[RunRow] = []
         scanned = 0
-        while scanned < SCANNED_MAX:
+        while scanned < self._scanned_max:
             # One more than asked for, to know whether there is a next page.
-            wanted = min(limit + 1 - len(page), SCANNED_MAX - scanned) if _is_indexed(where) else SCANNED_MAX // 10
+            wanted = limit + 1 - len(page) if _is_indexed(where) else SCAN_PAGE
+            wanted = min(wanted, self._scanned_max - scanned)
             places = self._places(where, before, wanted)
             for place, row in self._rows_at(places):
                 scanned += 1
