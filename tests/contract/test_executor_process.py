@@ -438,26 +438,33 @@ def test_what_ended_while_no_engine_lived_is_told_when_attached(world: World) ->
     assert world.look(request).exit_code == 4
 
 
-def test_the_code_of_a_job_whose_wrapper_was_killed_is_still_learnt(world: World) -> None:
+@pytest.mark.parametrize("look", ["while it runs", "when both have ended"])
+def test_the_code_of_a_job_whose_wrapper_was_killed_is_still_learnt(world: World, tmp_path: Path, look: str) -> None:
+    os.mkfifo(tmp_path / "gate")
     engine = f"""
 import os, signal
 from pathlib import Path
 from shared.executors.process import become_subreaper
-from tests.contract.test_executor_process import World
+from tests.contract.test_executor_process import World, is_over
 assert become_subreaper()
 world = World(Path({str(world.home)!r}))
-request = world.shell("echo begun; sleep 0.1; exit 6")
+request = world.shell("echo begun; read line <$1; exit 6", {str(tmp_path / "gate")!r})
 world.executor.start(request)
 world.until(lambda: world.directory(request).joinpath("out").exists() and world.out(request))
-os.kill(int((world.directory(request) / "pid").read_text()), signal.SIGKILL)
-world.until(lambda: (world.executor.reap(), not (world.executor._children.keys() & {{int((world.directory(request) / "pid").read_text())}}))[1])
-assert world.look(request).status == "running"
-report = world.end(request)
+wrapper = int((world.directory(request) / "pid").read_text())
+os.kill(wrapper, signal.SIGKILL)
+world.until(lambda: is_over(wrapper))
+if {look == "while it runs"}:
+    assert world.look(request).status == "running"
+    assert world.executor.reap() == []
+Path({str(tmp_path / "gate")!r}).write_text("go\\n")
+world.until(lambda: is_over(int((world.directory(request) / "job").read_text().split()[1])))
+assert [one.job for one in world.executor.reap()] == ["load"]
+report = world.look(request)
 assert (report.status, report.exit_code) == ("failed", 6), report
 """
     answer = run_python(engine)
     assert answer.returncode == 0, answer.stderr
-    world.again()
     assert world.look(world.shell("")).exit_code == 6
 
 

@@ -403,7 +403,11 @@ class ProcessExecutor:
                 # Whoever started it has not waited for it yet, and it hides the others from this look.
                 self._collect_known()
                 return
-            self._take(pid, os.waitpid(pid, 0)[1])
+            orphaned = self._part_of_orphan(pid) if pid not in self._children else None
+            status = os.waitpid(pid, 0)[1]
+            if orphaned is not None:
+                self._record(orphaned, os.waitstatus_to_exitcode(status))
+            self._take(pid, status)
 
     def _collect_known(self) -> None:
         for pid in list(self._children):
@@ -415,6 +419,13 @@ class ProcessExecutor:
         """Whether a child came to us because its parent among our jobs ended."""
         found = system.process(pid)
         return found is not None and found.session != self._session
+
+    def _part_of_orphan(self, pid: int) -> _Part | None:
+        """Whose program this is, when wrapper and program ended both and the program is seen first."""
+        found = system.process(pid)
+        part = self._children.get(found.session) if found is not None else None
+        began = evidence.began_of(part.guard) if part is not None else None
+        return part if began is not None and began.pid == pid else None
 
     def _take(self, pid: int, status: int) -> None:
         part = self._children.pop(pid, None)
