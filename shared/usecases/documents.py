@@ -7,15 +7,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from shared import template
 from shared.errors import InvalidInput, Problem
 from shared.template.names import Names
 from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
-from shared.workflow.document import EcsJob, EmrJob, SsmJob, Workflow
+from shared.workflow.document import SsmJob, Workflow
 from shared.workflow.nearest import shown
 from shared.workflow.reading import Examined, examine
 from shared.workflow.syntax import PROBLEMS_MAX, bounded
 
+TEMPLATED: dict[str, tuple[str, ...]] = {
+    "ecs": ("image", "command", "entry_point", "environment"),
+    "emr": ("cluster", "cluster_id", "steps", "environment"),
+    "ssm": ("host", "hosts", "script", "args", "environment", "working_directory"),
+}
+"""The fields that are rendered when an attempt starts; a test holds them to what the renderer does."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DETAIL_LENGTH_MAX = 80
 _HIDDEN = frozenset(("environment", "secrets"))
@@ -58,29 +66,27 @@ def difference(old: Workflow, new: Workflow) -> list[str]:
 
 def template_texts(job: AnyJob) -> Iterator[tuple[str, str]]:
     """The texts of a job that are rendered when an attempt starts, each with its place inside the job."""
-    for name, text in job.environment.items():
-        yield f"environment.{name}", text
+    for field in TEMPLATED[job.type]:
+        yield from _texts(getattr(job, field), field)
     for place, file in enumerate(job.inputs):
         for field in ("content", "url", "s3"):
-            if (source := getattr(file, field)) is not None:
-                yield f"inputs[{place}].{field}", source
-    match job:
-        case EcsJob():
-            yield from ((f"command[{place}]", text) for place, text in enumerate(job.command))
-            yield from ((f"entry_point[{place}]", text) for place, text in enumerate(job.entry_point))
-        case EmrJob():
-            if job.cluster_id is not None:
-                yield "cluster_id", job.cluster_id
-            for place, step in enumerate(job.steps):
-                arguments = enumerate(step.HadoopJarStep.Args)
-                yield from ((f"steps[{place}].HadoopJarStep.Args[{at}]", text) for at, text in arguments)
-        case SsmJob():
-            yield from ((f"args[{place}]", text) for place, text in enumerate(job.args))
-            yield from ((f"hosts[{place}]", text) for place, text in enumerate(job.hosts))
-            if job.host is not None:
-                yield "host", job.host
-            if job.script is not None:
-                yield "script", job.script
+            yield from _texts(getattr(file, field), f"inputs[{place}].{field}")
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    # Nesting is bounded by reading.
+    if isinstance(value, str):
+        if "{{" in value:
+            yield place, value
+    elif isinstance(value, tuple | list):
+        for position, one in enumerate(value):
+            yield from _texts(one, f"{place}[{position}]")
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _texts(one, f"{place}.{shown(key)}")
+    elif isinstance(value, BaseModel):
+        for key in type(value).model_fields:
+            yield from _texts(getattr(value, key), f"{place}.{key}")
 
 
 def _template_problems(examined: Examined) -> Iterator[Problem]:
@@ -90,7 +96,7 @@ def _template_problems(examined: Examined) -> Iterator[Problem]:
             continue
         for place, text in template_texts(job):
             # What Systems Manager would replace has been refused with a better reason.
-            if "{{" in text and not (isinstance(job, SsmJob) and ssm_reference(text)):
+            if not (isinstance(job, SsmJob) and ssm_reference(text)):
                 path = f"jobs[{position}].{place}"
                 if position in examined.moved and place.startswith("steps"):
                     path = examined.moved[position] + place.removeprefix("steps")

@@ -66,7 +66,9 @@ class Transact:
         *,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        kept_max: int = KEPT_MAX,
     ) -> None:
+        self._kept_max = kept_max
         self._events = events
         self._dues = dues
         self._effects = effects
@@ -99,6 +101,10 @@ class Transact:
     def kept(self, stream: StreamName) -> Loaded | None:
         """The newest state this process knows of, which is the newest there is unless somebody else writes."""
         return self._kept.get(stream)
+
+    def drop(self, stream: StreamName) -> None:
+        """Keep a stream no longer in memory: nothing more will happen to it soon."""
+        self._kept.pop(stream, None)
 
     def forget(self) -> None:
         """Drop everything known: after a batch of the store failed, states in memory may be ahead of it."""
@@ -184,7 +190,7 @@ class Transact:
     def _keep(self, loaded: Loaded) -> Loaded:
         self._kept[loaded.stream] = loaded
         self._kept.move_to_end(loaded.stream)
-        if len(self._kept) > KEPT_MAX:
+        if len(self._kept) > self._kept_max:
             self._kept.popitem(last=False)
         return loaded
 
