@@ -288,7 +288,7 @@ def _check_ecs(job: EcsJob, path: str) -> Iterator[Problem]:
         yield Problem(
             f"{path}.ephemeral_storage_gib", "is for Fargate only", 'leave it out, or use "launch": "fargate"'
         )
-    if job.image != job.image.strip() or not job.image.isprintable() or " " in job.image:
+    if not job.image.isprintable() or (" " in job.image and "{{" not in job.image):
         yield Problem(f"{path}.image", "holds spaces or control characters", "an image looks like registry/name:tag")
 
 

@@ -99,6 +99,8 @@ def problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
                 f"`{shown(value)}` is not one of {listed(allowed)}",
                 nearest.hint(value, allowed) if isinstance(value, str) else "",
             )
+        case "string_too_long" if last == "name" and len(parts) in (1, 3) and isinstance(value, str):
+            return name_problem(path, value, "a workflow" if parts == ("name",) else "a job")
         case "string_pattern_mismatch" if context.get("pattern") == NAME_PATTERN and isinstance(value, str):
             return name_problem(path, value, "a workflow" if parts == ("name",) else "a job")
         case "string_pattern_mismatch":
