@@ -5,6 +5,7 @@ What it promises: `read_document` answers with a Workflow that can be registered
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -37,13 +38,13 @@ def read_document(data: bytes, *, name: str) -> Workflow:
     """
     examined = examine(data, name=name)
     problems = list(examined.problems)
-    for problem in _template_problems(examined):
-        problems.append(problem)
-        if len(problems) > examined.total + PROBLEMS_MAX:
-            break
+    # Templates of thousands of jobs may be wrong in the same way; reading stops when there is more than is listed.
+    found = list(islice(_template_problems(examined), PROBLEMS_MAX + 1))
+    problems += found
+    if len(found) > PROBLEMS_MAX:
+        raise InvalidInput([*problems[:PROBLEMS_MAX], Problem("", "and more problems", "mend those above first")])
     if problems or examined.workflow is None:
-        total = examined.total + len(problems) - len(examined.problems)
-        raise InvalidInput(bounded(problems, total))
+        raise InvalidInput(bounded(problems, examined.total + len(found)))
     return examined.workflow
 
 

@@ -240,27 +240,28 @@ def _is_sourceless(file: Input) -> bool:
 
 
 def _check_sourceless(
-    position: int, file: Input, path: str, producers: dict[str, list[int]], graph: Graph
+    position: int, file: Input, path: str, producers: dict[str, int], graph: Graph
 ) -> Iterator[Problem]:
-    upstream = [other for other in producers.get(file.path, ()) if graph.is_upstream(other, position)]
+    upstream = producers.get(file.path, 0) & graph.upstream(position)
     if not upstream:
         yield Problem(
             path,
             f"no upstream job declares an output `{shown(file.path)}`",
             "give it a source (content, url, s3, upload or job), or declare it as an output upstream",
         )
-    elif len(upstream) > 1:
-        names = [graph.names[other] or "?" for other in upstream]
+    elif upstream.bit_count() > 1:
+        names = [graph.names[other] or "?" for other in range(upstream.bit_length()) if upstream >> other & 1]
         yield Problem(
             path, f"several upstream jobs write `{shown(file.path)}`: {listed(names)}", "say which one with `job`"
         )
 
 
-def _producers(jobs: Sequence[AnyJob | None]) -> dict[str, list[int]]:
-    producers: dict[str, list[int]] = {}
+def _producers(jobs: Sequence[AnyJob | None]) -> dict[str, int]:
+    """The jobs that declare each path, as the bits of a number: thousands may write what thousands read."""
+    producers: dict[str, int] = {}
     for position, job in enumerate(jobs):
         for output in job.outputs if job is not None else ():
-            producers.setdefault(output.path, []).append(position)
+            producers[output.path] = producers.get(output.path, 0) | 1 << position
     return producers
 
 
