@@ -250,9 +250,14 @@ def _check_sourceless(
             "give it a source (content, url, s3, upload or job), or declare it as an output upstream",
         )
     elif upstream.bit_count() > 1:
-        names = [graph.names[other] or "?" for other in range(upstream.bit_length()) if upstream >> other & 1]
+        # Two of them show what is meant, whatever their number.
+        first = (upstream & -upstream).bit_length() - 1
+        last = upstream.bit_length() - 1
+        names = [graph.names[first] or "?", graph.names[last] or "?"]
         yield Problem(
-            path, f"several upstream jobs write `{shown(file.path)}`: {listed(names)}", "say which one with `job`"
+            path,
+            f"{upstream.bit_count()} upstream jobs write `{shown(file.path)}`, such as {listed(names)}",
+            "say which one with `job`",
         )
 
 
