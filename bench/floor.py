@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,7 @@ def _run(shape: Shape, database: sqlite3.Connection, folder: str, shim: bool) ->
 
 
 def _spawn(folder: str, number: int, job: str, shim: bool) -> int:
-    words: Sequence[str] = ["/bin/true"]
+    words = ["/bin/true"]
     if shim:
         guard = Path(folder, f"{number}-{job}")
         guard.mkdir()

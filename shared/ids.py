@@ -29,7 +29,7 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 def is_name(text: str) -> bool:
-    return _NAME.match(text) is not None and ".." not in text
+    return _NAME.fullmatch(text) is not None and ".." not in text
 
 
 def run_stream(run: RunId) -> StreamName:

@@ -13,18 +13,13 @@ from pydantic import BaseModel
 from shared import template
 from shared.errors import InvalidInput, Problem
 from shared.template.names import Names
+from shared.usecases.rendering import TEMPLATED
 from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
 from shared.workflow.document import SsmJob, Workflow
 from shared.workflow.nearest import shown
 from shared.workflow.reading import Examined, examine
 from shared.workflow.syntax import PROBLEMS_MAX, bounded
 
-TEMPLATED: dict[str, tuple[str, ...]] = {
-    "ecs": ("image", "command", "entry_point", "environment"),
-    "emr": ("cluster", "cluster_id", "steps", "environment"),
-    "ssm": ("host", "hosts", "script", "args", "environment", "working_directory"),
-}
-"""The fields that are rendered when an attempt starts; a test holds them to what the renderer does."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DETAIL_LENGTH_MAX = 80
 _HIDDEN = frozenset(("environment", "secrets"))

@@ -14,7 +14,7 @@ from shared.state.run import JobState, Run
 from shared.template import is_template, render_text, render_tree
 from shared.workflow.document import EcsJob, EmrJob, Input, SsmJob
 
-_TEMPLATED: dict[str, tuple[str, ...]] = {
+TEMPLATED: dict[str, tuple[str, ...]] = {
     "ecs": ("image", "command", "entry_point", "environment"),
     "emr": ("cluster", "cluster_id", "steps", "environment"),
     "ssm": ("host", "hosts", "script", "args", "environment", "working_directory"),
@@ -58,7 +58,7 @@ class Renderer:
         kept = self._bodies.get(key)
         if kept is None:
             body = job.model_dump(mode="json", exclude=set(_NOT_FOR_TARGETS), exclude_none=True)
-            templated = any(_has_template(body.get(field)) for field in _TEMPLATED[job.type])
+            templated = any(_has_template(body.get(field)) for field in TEMPLATED[job.type])
             kept = self._bodies[key] = (body, templated)
             if len(self._bodies) > BODIES_MAX:
                 self._bodies.popitem(last=False)
@@ -71,7 +71,7 @@ def outputs_of(job: EcsJob | EmrJob | SsmJob) -> tuple[Mapping[str, Any], ...]:
 
 def _rendered(body: dict[str, Any], context: Mapping[str, object]) -> dict[str, Any]:
     rendered = dict(body)
-    for field in _TEMPLATED[body["type"]]:
+    for field in TEMPLATED[body["type"]]:
         if field not in body:
             continue
         # A cluster request is JSON with types of its own; everything else ends as text in an argument or a variable.

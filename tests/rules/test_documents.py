@@ -9,8 +9,7 @@ import jsonschema_rs
 import pytest
 
 from shared.errors import InvalidInput
-from shared.usecases import rendering
-from shared.usecases.documents import TEMPLATED, difference, read_document
+from shared.usecases.documents import difference, read_document
 from shared.workflow.document import Workflow
 from shared.workflow.schema import EXAMPLE, schema, text
 
@@ -69,10 +68,6 @@ def test_templates_and_references_in_shell_lines_are_refused_with_the_way_out() 
     assert '"$1"' in found["jobs[0].commands[0]"]
     assert "Systems Manager" in found["jobs[0].commands[1]"]
     assert list(refused({**SSM, "args": ["{{ssm:/key}}"]})) == ["jobs[0].args[0]"]
-
-
-def test_what_is_checked_as_a_template_is_what_is_rendered() -> None:
-    assert rendering._TEMPLATED == TEMPLATED
 
 
 def test_a_difference_says_what_changed_and_never_what_a_secret_is() -> None:
