@@ -20,7 +20,8 @@ import pytest
 
 from shared.errors import InvalidInput, NotFound, TargetRefused
 from shared.executors.process import HostSettings, ProcessExecutor
-from shared.executors.process.system import is_wrapper_of, process, processes
+from shared.executors.process.system import descendants, is_wrapper_of, process, processes
+from shared.executors.ssh import Remote
 from shared.ids import JobName, RunId, attempt_token
 from shared.ports import Executor, Reference, Report, Request
 
@@ -505,6 +506,109 @@ def test_another_process_with_the_wrappers_number_is_not_taken_for_it(world: Wor
     (world.directory(request) / "pid").write_text(f"{os.getpid()}\n")
     (world.directory(request) / "job").write_text(f"1/0 {os.getpid()}\n")
     assert world.look(request).status == "unknown"
+
+
+# --- hosts over SSH -------------------------------------------------------------------------------------------------------------
+
+SSH_STAND_IN = """#!/bin/sh
+# Does what sshd does with the words after `--`: the host's name goes, the rest is one line for the user's shell.
+while [ "$1" != -- ]; do shift; done
+shift
+[ "$1" != root@down ] || exit 255
+shift
+exec env -i HOME="$SSH_HOME" PATH="$PATH" sh -c "$*"
+"""
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(SSH_STAND_IN)
+    (tmp_path / "bin/ssh").chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    hosts = {"far": HostSettings(ssh="root@far"), "down": HostSettings(ssh="root@down")}
+    return World(tmp_path / "home", hosts=hosts, environment={"PATH": path})
+
+
+def far_request(world: World, tmp_path: Path, *commands: str, **more: Any) -> Request:
+    environment = {"SSH_HOME": str(tmp_path)}
+    return world.request(type="ssm", host="far", commands=commands, environment=environment, **more)
+
+
+def test_a_job_on_another_host_gets_its_inputs_and_brings_back_what_it_made(far: World, tmp_path: Path) -> None:
+    request = far_request(
+        far,
+        tmp_path,
+        "cat in; printf '%s|' \"$@\"; echo err >&2; echo ${#A}",
+        'echo "{\\"n\\": 1}" >"$RUNFOLD_OUTPUTS"; echo made >made',
+        args=("a b", "$(id)", "'", "x\ny"),
+        secrets={"A": "env:TOKEN_HERE"},
+        guard_directory=str(tmp_path / "guards"),
+        inputs=[{"path": "in", "content": "input\n"}],
+        outputs=[{"path": "made"}],
+    )
+    report = far.run(request)
+    assert (report.status, report.outputs) == ("succeeded", {"n": 1}), report
+    assert (far.home / report.files["made"]).read_text() == "made\n"
+    assert far.out(request) == f"input\na b|$(id)|'|x\ny|{len(SECRET)}\n"
+    assert (far.directory(request) / "err").read_text() == "err\n"
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes()  # I13
+
+
+def test_a_broken_connection_neither_ends_nor_repeats_the_job(far: World, tmp_path: Path) -> None:  # D23
+    os.mkfifo(tmp_path / "gate")
+    request = far_request(far, tmp_path, "echo one", f"read x <{tmp_path}/gate || true", "echo two; exit 5")
+    far.executor.start(request)
+    far.until(lambda: (far.directory(request) / "out").exists() and far.out(request))
+    wrapper = int((far.directory(request) / "pid").read_text())
+    (helper,) = descendants(wrapper)[:1]
+    # The looking on is the helper's only child; the job has a session of its own.
+    far.until(lambda: descendants(helper))
+    for pid in descendants(helper):
+        os.kill(pid, signal.SIGKILL)
+    (tmp_path / "gate").write_text("\n")
+    assert far.end(request).exit_code == 5
+    assert far.out(request) == "one\ntwo\n"
+
+
+def test_a_stop_reaches_the_job_on_the_other_host(far: World, tmp_path: Path) -> None:  # fault 30
+    request = far_request(far, tmp_path, "echo $$", "exec sleep 60")
+    far.executor.start(request)
+    far.until(lambda: (far.directory(request) / "out").exists() and far.out(request))
+    far.executor.stop(far.reference(request), grace_seconds=5)
+    assert far.end(request).status == "cancelled"
+    far.until(lambda: is_over(int(far.out(request))))
+
+
+def test_a_host_that_never_answers_is_an_infrastructure_failure(far: World, tmp_path: Path) -> None:
+    facts = {"ssh": "root@down", "port": 22, "token": "t", "variables": [], "words": ["true"], "outputs": []}
+    (tmp_path / "guard/work").mkdir(parents=True)
+    (tmp_path / "guard/remote.json").write_text(json.dumps(facts))
+    pauses: list[float] = []
+    with pytest.raises(SystemExit):
+        Remote(tmp_path / "guard", pauses.append).deliver()
+    assert pauses == [1, 2, 4, 8]
+    problem = json.loads((tmp_path / "guard/problem.json").read_text())
+    assert problem == {"failure": "infrastructure", "reason": "root@down cannot be reached over SSH"}
+
+
+def test_a_stop_that_no_host_heard_leaves_the_outcome_unknown(far: World) -> None:  # I12
+    request = far.request(type="ssm", host="down", commands=("true",))
+    guard = far.directory(request)
+    (guard / "work").mkdir(parents=True)
+    facts = {"ssh": "root@down", "port": 22, "token": request.token}
+    for name, text in (("remote.json", json.dumps(facts)), ("pid", "4194304\n"), ("stop", "1\n")):
+        (guard / name).write_text(text)
+    with pytest.raises(SystemExit):
+        Remote(guard, lambda _seconds: None).pass_on_stop()
+    (guard / "exit").write_text("1\n")
+    report = far.look(request)
+    assert (report.status, report.reason) == (
+        "unknown",
+        "root@down cannot be reached over SSH: the job there may still run",
+    )
 
 
 # --- files in and out -----------------------------------------------------------------------------------------------------------

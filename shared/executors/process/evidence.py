@@ -116,7 +116,8 @@ def write_stop(guard: str, grace_seconds: float) -> None:
         os.close(descriptor)
 
 
-def problem_of(guard: str) -> tuple[Failure, str] | None:
+def problem_of(guard: str) -> tuple[Failure | Literal["unknown"], str] | None:
+    """Why the work could not be done, or (`unknown`) why nobody can tell whether it was."""
     found = _read(f"{guard}/problem.json", 65_536)
     if found is None:
         return None

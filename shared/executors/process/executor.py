@@ -22,6 +22,7 @@ Nothing here waits: not for work, not for a grace period, not for a slow server.
 
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
@@ -41,6 +42,7 @@ from shared.ports import Reference, Report, Request
 
 WRAPPER = str(Path(__file__).parent.parent / "wrapper.sh")
 FETCH = str(Path(__file__).parent / "fetch.py")
+SSH = str(Path(__file__).parent.parent / "ssh.py")
 SHELL = "/bin/sh"
 
 REAP_MAX = 10_000
@@ -337,8 +339,8 @@ class ProcessExecutor:
             if plan.commands is not None:
                 evidence.place_input(guard, COMMANDS_FILE, data=plan.commands.encode())
             for one in request.inputs:
-                self._place_input(plan.directory or work, one)
-            if plan.user is not None and plan.user != self._plan.base["USER"]:
+                self._place_input(work if host in plan.remotes else plan.directory or work, one)
+            if host not in plan.remotes and plan.user is not None and plan.user != self._plan.base["USER"]:
                 _hand_to(plan.user, work)
 
     def _place_input(self, work: str, one: Mapping[str, Any]) -> None:
@@ -358,18 +360,20 @@ class ProcessExecutor:
         work = f"{part.guard}/work"
         environment = self._plan.environment_of(request, plan, host=host, outputs=f"{work}/outputs.json")
         steps = plan.steps
+        directory, user, copy_to = plan.directory, plan.user, plan.copy_to
+        if (remote := plan.remotes.get(host)) is not None:
+            self._write_remote(request, plan, part, host, remote)
+            steps, directory, user, copy_to = (Step((sys.executable, "-I", SSH, part.guard)),), None, None, None
         if any(_must_be_fetched(self._home, one) for one in request.inputs):
             attempt = self._directory(part.attempt)
-            fetch = (sys.executable, "-I", FETCH, attempt, plan.directory or work, self._home, part.guard)
+            fetch = (sys.executable, "-I", FETCH, attempt, directory or work, self._home, part.guard)
             steps = (Step(fetch, action="prepare"), *steps)
         words = wrapper_argv(
             steps,
             part.guard,
-            work=plan.directory or work,
-            user=plan.user if plan.user != self._plan.base["USER"] else None,
-            copy_to=f"{plan.copy_to}/{request.run}.{request.job}.{request.attempt}" + (f".{host}" if host else "")
-            if plan.copy_to
-            else None,
+            work=directory or work,
+            user=user if user != self._plan.base["USER"] else None,
+            copy_to=f"{copy_to}/{_log_name(part, host)}" if copy_to else None,
         )
         if plan.commands is not None:
             words = [f"{part.guard}/{COMMANDS_FILE}" if word == COMMANDS_FILE else word for word in words]
@@ -384,6 +388,34 @@ class ProcessExecutor:
         )
         self._children[part.wrapper] = part
         self._live.setdefault(part.attempt, []).append(part)
+
+    def _write_remote(self, request: Request, plan: Plan, part: _Part, host: str, remote: HostSettings) -> None:
+        """What `ssh.py` needs to know. Values of variables stay in its environment; here are their names."""
+        names = {
+            *plan.environment,
+            "TZ",
+            "RUNFOLD_RUN",
+            "RUNFOLD_JOB",
+            "RUNFOLD_ATTEMPT",
+            "RUNFOLD_WORKFLOW",
+            "RUNFOLD_TOKEN",
+        }
+        facts = {
+            "ssh": remote.ssh,
+            "port": remote.port,
+            "identity": remote.identity,
+            "token": request.token,
+            "guard_directory": plan.guard_directory,
+            "working_directory": plan.directory,
+            "run_as": plan.user,
+            "copy_to": f"{plan.copy_to}/{_log_name(part, host)}" if plan.copy_to else None,
+            "words": plan.steps[0].words,
+            "commands": plan.commands,
+            "commands_word": COMMANDS_FILE if plan.commands is not None else None,
+            "variables": sorted(names | ({"RUNFOLD_HOST"} if host else set())),
+            "outputs": [one["path"] for one in request.outputs],
+        }
+        evidence.place_input(part.guard, "remote.json", data=json.dumps(facts).encode())
 
     # --- following ------------------------------------------------------------------------------------------------------
 
@@ -602,10 +634,12 @@ class ProcessExecutor:
         if look.end is not None:
             ended_at = datetime.fromtimestamp(look.end.at, UTC)
             code, why = look.end.code, look.end.why
+            problem = evidence.problem_of(guard) if code else None
+            if problem is not None and problem[0] == "unknown":
+                return report("unknown", reason=problem[1])
             if stop is not None and look.end.at >= stop[0]:
                 reason = f"stopped as asked; {evidence.describe(code, why)}"
                 return report("cancelled", exit_code=code, reason=reason, ended_at=ended_at)
-            problem = evidence.problem_of(guard) if code else None
             if problem is not None:
                 return report("failed", exit_code=code, failure=problem[0], reason=problem[1], ended_at=ended_at)
             if code:
@@ -646,6 +680,8 @@ class ProcessExecutor:
             "body"
         )
         work = (body or {}).get("working_directory") if (body or {}).get("type") == "ssm" else None
+        if _is_remote(guard):
+            work = None
         under = f"runs/{reference.run}/_files/{reference.job}/{reference.attempt}" + (f"/{host}" if host else "")
         return outputs, evidence.keep_outputs(work or f"{guard}/work", reference.outputs, home=self._home, under=under)
 
@@ -731,6 +767,15 @@ def _combined(reference: Reference, each: Mapping[str, Report]) -> Report:
         if succeeded
         else {},
     )
+
+
+def _log_name(part: _Part, host: str) -> str:
+    return f"{part.attempt.run}.{part.attempt.job}.{part.attempt.attempt}" + (f".{host}" if host else "")
+
+
+def _is_remote(guard: str) -> bool:
+    """Whether it ran on another host: what it left behind was brought to the local working directory."""
+    return _size(f"{guard}/remote.json", missing=-1) >= 0
 
 
 def _must_be_fetched(home: str, one: Mapping[str, Any]) -> bool:

@@ -64,6 +64,10 @@ class Plan:
     """Text of the shell file that `COMMANDS_FILE` in a word stands for."""
     hosts: tuple[str, ...] = ()
     """Names, when there are several: each gets its own process."""
+    remotes: Mapping[str, HostSettings] = field(default_factory=dict)
+    """Of these hosts (the empty name when the job runs on one alone) those that are reached over SSH."""
+    guard_directory: str | None = None
+    """On those hosts."""
 
 
 class Planner:
@@ -111,7 +115,7 @@ class Planner:
     def environment_of(self, request: Request, plan: Plan, *, host: str, outputs: str) -> dict[str, str]:
         """All that the job's process sees; nothing of the engine's environment leaks in but PATH, HOME, LANG and USER."""
         environment = {**self.base, **plan.environment}
-        if plan.user is not None and plan.user != environment["USER"]:
+        if host not in plan.remotes and plan.user is not None and plan.user != environment["USER"]:
             environment["USER"] = plan.user
             try:
                 environment["HOME"] = pwd.getpwnam(plan.user).pw_dir
@@ -201,9 +205,12 @@ class Planner:
             commands = "\n".join(body["commands"]) + "\n"
         else:
             raise TargetRefused("the job has neither `script` nor `commands`")
-        for key in ("working_directory", "log_directory"):
+        for key in ("working_directory", "log_directory", "guard_directory"):
             if body.get(key) and not str(body[key]).startswith("/"):
                 raise TargetRefused(f"{key} must begin with `/`: {body[key]!r}")
+        names = self._hosts_of(body)
+        # A tag names a group, also when it happens to have one member.
+        several = len(names) > 1 or bool(body.get("tag"))
         return Plan(
             steps=(Step(words),),
             environment=self._variables(body),
@@ -211,11 +218,17 @@ class Planner:
             directory=body.get("working_directory"),
             copy_to=body.get("log_directory"),
             commands=commands,
-            hosts=self._hosts_of(body),
+            hosts=names if several else (),
+            remotes={
+                name if several else "": host
+                for name in names
+                if (host := self._hosts.get(name)) is not None and host.ssh
+            },
+            guard_directory=body.get("guard_directory"),
         )
 
     def _hosts_of(self, body: Mapping[str, Any]) -> tuple[str, ...]:
-        """Empty for this machine alone; otherwise names, without repeats."""
+        """Names without repeats; empty for this machine."""
         wanted = body.get("tag")
         if wanted:
             names = [
@@ -233,11 +246,7 @@ class Planner:
         for name in names:
             if "/" in name or name in (".", ".."):
                 raise TargetRefused(f"{name!r} cannot be the name of a host")
-            if (host := self._hosts.get(name)) is not None and host.ssh:
-                raise TargetRefused(
-                    f"host {name!r} is {host.ssh}, and this executor starts processes on this machine only"
-                )
-        return tuple(names) if len(names) > 1 or wanted else ()
+        return tuple(names)
 
     def _variables(self, body: Mapping[str, Any]) -> dict[str, str]:
         variables = dict(body.get("environment") or {})

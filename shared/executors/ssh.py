@@ -1,0 +1,234 @@
+"""Runs one job on a host reached over SSH, with the wrapper that a managed host gets: the local process that stands for it.
+
+Run as a program (`python -I ssh.py GUARD`) under the local wrapper; GUARD holds `remote.json` (where, and which words; no
+secrets) and `work/` with the inputs. Values of variables are taken from this process's environment and reach the host through
+the connection's input alone, so that no command line or file on either side shows them.
+
+* The job is started apart from the connection, at most once: its guard on the host is named after the attempt's token, so
+  delivering again after a broken connection finds the first delivery's work, running or ended.
+* A host that was never reached fails the attempt as `infrastructure`. Once the work may have been delivered, a connection that
+  cannot be had proves nothing: it is tried again until there is an answer or somebody stops the attempt.
+* SIGTERM is passed on; after the grace that the local stop marker names, the job is killed on the host.
+
+It imports nothing of ours, so that it starts quickly.
+"""
+
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+TRIES_MAX = 5
+"""Connections tried before a host that never answered counts as not reachable."""
+PAUSE_SECONDS_MAX = 60.0
+OUTPUT_BYTES_MAX = 1 << 30
+"""Of one declared output that is brought back."""
+STOP_TRIES_MAX = 3
+"""Connections tried to pass on a stop, a second apart; the grace is running."""
+UNREACHABLE = 255
+"""What ssh itself ends with when there is no connection, or no longer."""
+_WRAPPER = Path(__file__).parent / "wrapper.sh"
+
+
+class Remote:
+    """One host and one attempt's guard on it."""
+
+    def __init__(self, guard: Path, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
+        self._began_at: list[int] = []
+        self.guard = guard
+        self.facts: dict[str, Any] = json.loads((guard / "remote.json").read_text())
+        directory = self.facts.get("guard_directory")
+        parent = shlex.quote(directory) if directory else '"${XDG_STATE_HOME:-$HOME/.local/state}"/runfold'
+        self.place = f"rf_g={parent}/{shlex.quote(self.facts['token'])}\n"
+        self.reached = False
+
+    def shell(
+        self, text: str, *, stdout: Any = subprocess.PIPE, data: bytes = b"", apart: bool = False
+    ) -> tuple[int, bytes]:
+        """Run `text` by the host's sh; its exit code and output. `apart`: beyond the reach of a stop of this attempt."""
+        words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        words += ["-p", str(self.facts["port"])]
+        if self.facts.get("identity"):
+            words += ["-i", self.facts["identity"]]
+        # With data, the text must come on the command line; then it holds no values.
+        command = f"sh -c {shlex.quote(self.place + text)}" if data else "sh -s"
+        environment = {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_TOKEN"}
+        answer = subprocess.run(
+            [*words, "--", self.facts["ssh"], command],
+            input=data or (self.place + text).encode(errors="surrogateescape"),
+            stdout=stdout,
+            env=environment,
+            start_new_session=apart,
+            check=False,
+        )
+        # An ssh that was itself killed brought no answer either.
+        code = answer.returncode if answer.returncode >= 0 else UNREACHABLE
+        self.reached = self.reached or code != UNREACHABLE
+        return code, answer.stdout or b""
+
+    def insist(self, text: str | Callable[[], str], **more: Any) -> tuple[int, bytes]:
+        """`shell`, again and again while there is no connection."""
+        tries = 0
+        while True:
+            code, output = self.shell(text if isinstance(text, str) else text(), **more)
+            if code != UNREACHABLE:
+                return code, output
+            tries += 1
+            if not self.reached and tries >= TRIES_MAX:
+                self.fail(f"{self.facts['ssh']} cannot be reached over SSH")
+            self._pause(min(PAUSE_SECONDS_MAX, 2.0 ** (tries - 1)))
+
+    def deliver(self) -> None:
+        exports = "".join(
+            f"export {name}={shlex.quote(os.environ[name])}\n" for name in self.facts["variables"] if name in os.environ
+        )
+        words = " ".join(
+            '"$rf_g/commands.sh"' if word == self.facts.get("commands_word") else shlex.quote(word)
+            for word in self.facts["words"]
+        )
+        options = ""
+        for option, key in (("-u", "run_as"), ("-l", "copy_to")):
+            if self.facts.get(key):
+                options += f" {option} {shlex.quote(self.facts[key])}"
+        directory = self.facts.get("working_directory")
+        inputs = self._inputs()
+        self.insist('mkdir -p "$rf_g/work" && cd "$rf_g/work" && tar -xf -', data=inputs) if inputs else None
+        code, _ = self.insist(
+            'mkdir -p "$rf_g/work" || exit 73\n'
+            + _written('"$rf_g/wrapper.sh"', _WRAPPER.read_text())
+            + (_written('"$rf_g/commands.sh"', self.facts["commands"]) if self.facts.get("commands") else "")
+            + exports
+            + 'export RUNFOLD_OUTPUTS="$rf_g/work/outputs.json"\n'
+            # A session of its own, so that neither the end of the connection nor our own looking on is in its group.
+            + "rf_s=; command -v setsid >/dev/null && rf_s=setsid\n"
+            + f'$rf_s sh "$rf_g/wrapper.sh" -g "$rf_g" -d {shlex.quote(directory) if directory else chr(34) + "$rf_g/work" + chr(34)}'
+            + ' -o "$rf_g/out" -e "$rf_g/err"'
+            + f"{options} -- {words} </dev/null >/dev/null 2>&1 &\nexit 0\n"
+        )
+        if code:
+            self.fail(f"{self.facts['ssh']}: the guard directory cannot be made")
+
+    def follow(self, *, apart: bool = False) -> str:
+        """Pass on the output as it comes; the text of the exit file when the work has ended."""
+        while True:
+            self.insist(self._looking_on, stdout=1, apart=apart)
+            _, text = self.insist('cat "$rf_g/exit" 2>/dev/null || echo vanished', apart=apart)
+            if text.endswith(b"\n"):
+                return text.decode(errors="replace").strip()
+
+    def _looking_on(self) -> str:
+        """Shell text that passes on the output from where our own files of it end."""
+        ends = [os.lseek(stream, 0, os.SEEK_END) for stream in (1, 2)]
+        self._began_at = self._began_at or ends
+        out, err = (end - start for end, start in zip(ends, self._began_at, strict=True))
+        # The last look at the output comes after the exit code was seen, so nothing is left behind.
+        return f"""rf_o={out} rf_e={err} rf_i=0
+while :; do
+    rf_end=''
+    {{ read -r rf_c <"$rf_g/exit"; }} 2>/dev/null && rf_end=yes
+    rf_n=$(wc -c <"$rf_g/out" 2>/dev/null || echo 0)
+    [ "$rf_n" -le "$rf_o" ] || {{ tail -c +$((rf_o + 1)) "$rf_g/out" | head -c $((rf_n - rf_o)); rf_o=$rf_n; }}
+    rf_n=$(wc -c <"$rf_g/err" 2>/dev/null || echo 0)
+    [ "$rf_n" -le "$rf_e" ] || {{ tail -c +$((rf_e + 1)) "$rf_g/err" | head -c $((rf_n - rf_e)) >&2; rf_e=$rf_n; }}
+    [ -z "$rf_end" ] || exit 0
+    read -r rf_p <"$rf_g/pid" 2>/dev/null && ! kill -0 "$rf_p" 2>/dev/null && [ ! -e "$rf_g/exit" ] && exit 1
+    # Fractions are not known to every sleep.
+    [ $((rf_i += 1)) -lt 10 ] && sleep 0.1 2>/dev/null || sleep 1
+done
+"""
+
+    def bring_back(self) -> None:
+        """outputs.json and the declared outputs, into the local working directory; what is missing is left missing."""
+        base = self.facts.get("working_directory")
+        places = [('"$rf_g/work/outputs.json"', "outputs.json")]
+        for path in self.facts["outputs"]:
+            places.append(
+                (f"{shlex.quote(base) if base else chr(34) + '$rf_g/work' + chr(34)}/{shlex.quote(path)}", path)
+            )
+        for source, path in places:
+            target = self.guard / "work" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.partial")
+            with partial.open("wb") as file:
+                code, _ = self.insist(
+                    f"[ -f {source} ] && [ $(wc -c <{source}) -le {OUTPUT_BYTES_MAX} ] && cat {source}", stdout=file
+                )
+            partial.rename(target) if code == 0 else partial.unlink()
+
+    def pass_on_stop(self) -> None:
+        """Ask the job on the host to end, and have it killed after the grace by a process there."""
+        # Whether that was heard decides between `cancelled` and `unknown`.
+        try:
+            grace = float((self.guard / "stop").read_text())
+        except (OSError, ValueError):
+            grace = 0.0
+        text = f"""(
+: >"$rf_g/stop"
+read -r rf_p <"$rf_g/pid" || exit 0
+kill -TERM "-$rf_p" 2>/dev/null
+rf_i=0
+while [ "$rf_i" -lt {int(grace) + 1} ] && [ ! -s "$rf_g/exit" ]; do sleep 1; rf_i=$((rf_i + 1)); done
+[ -s "$rf_g/exit" ] && exit 0
+kill -KILL "-$rf_p" && echo "137 killed after the grace" >"$rf_g/exit"
+) </dev/null >/dev/null 2>&1 &
+"""
+        for _ in range(STOP_TRIES_MAX):
+            if self.shell(text, apart=True)[0] != UNREACHABLE:
+                return
+            self._pause(1.0)
+        self.fail(f"{self.facts['ssh']} cannot be reached over SSH: the job there may still run", failure="unknown")
+
+    def fail(self, reason: str, failure: str = "infrastructure") -> NoReturn:
+        """End, and leave word why. `unknown` when the job may have run, or may run still: it must not be tried again."""
+        partial = self.guard / "problem.json.partial"
+        partial.write_text(json.dumps({"failure": failure, "reason": reason}))
+        partial.rename(self.guard / "problem.json")
+        sys.exit(1)
+
+    def _inputs(self) -> bytes:
+        work = self.guard / "work"
+        if not any(work.iterdir()):
+            return b""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(work, arcname=".")
+        return buffer.getvalue()
+
+
+def _written(place: str, text: str) -> str:
+    """Shell text that writes `text` to a file. The file appears whole; an earlier delivery may be reading it."""
+    return f"printf %s {shlex.quote(text)} >{place}.$$ && mv {place}.$$ {place}\n"
+
+
+def main(words: list[str]) -> int:
+    remote = Remote(Path(words[0]))
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        remote.pass_on_stop()
+        code = remote.follow(apart=True).partition(" ")[0]
+        sys.exit(int(code) if code.isdigit() else 128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    remote.deliver()
+    code, _, why = remote.follow().partition(" ")
+    if not code.isdigit():
+        remote.fail(f"{remote.facts['ssh']}: the job vanished there, and no exit code is left", failure="unknown")
+    if code == "0":
+        remote.bring_back()
+    if why:
+        sys.stderr.write(f"runfold: {why}\n")
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
