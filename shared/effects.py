@@ -11,8 +11,12 @@ from typing import Literal
 
 from shared.decide.deadlines import deadlines
 from shared.events import (
+    AttemptCancelled,
+    AttemptFailed,
     AttemptQueued,
+    AttemptSubmitted,
     Event,
+    JobMarked,
     LateReported,
     RunAdmitted,
     RunFinished,
@@ -115,6 +119,11 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
                 effects.append(StartAttempt(run.run, event.job, event.attempt))
             case StopRequested():
                 effects.append(StopAttempt(run.run, event.job, event.attempt))
+            case AttemptSubmitted() if _to_be_stopped(run, event):
+                # The stop was asked for before anybody knew what to stop.
+                effects.append(StopAttempt(run.run, event.job, event.attempt))
+            case AttemptFailed(assumed=True) | AttemptCancelled(assumed=True) | JobMarked():
+                effects.extend(_given_up(run, event.job))
             case LateReported(handle=handle) if handle is not None:
                 effects.append(StopAttempt(run.run, event.job, event.attempt, handle))
             case RunFinished() if run.request.admitted:
@@ -122,6 +131,27 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
             case _:
                 pass
     return effects
+
+
+def _to_be_stopped(run: Run, event: AttemptSubmitted) -> bool:
+    state = run.jobs.get(event.job)
+    return (
+        state is not None
+        and isinstance(state.phase, Submitted)
+        and state.phase.attempt == event.attempt
+        and state.phase.stop is not None
+    )
+
+
+def _given_up(run: Run, job: JobName) -> list[Effect]:
+    """Work that was given up without seeing its end must not go on beside what takes its place."""
+    state = run.jobs.get(job)
+    if state is None or not state.attempts:
+        return []
+    last = state.attempts[-1]
+    if not last.assumed or last.handle is None or last.recorded_at != run.at:
+        return []
+    return [StopAttempt(run.run, job, last.attempt, last.handle)]
 
 
 def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
@@ -133,9 +163,12 @@ def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
     return effects
 
 
-def pending_of_run(run: Run | NotRequested, now: datetime, *, everything: bool = False) -> list[Effect]:
+def pending_of_run(
+    run: Run | NotRequested, now: datetime, *, everything: bool = False, since: datetime | None = None
+) -> list[Effect]:
     """What should be under way and may have been lost. With `everything` (at a start, when memory is gone) also what
-    was handed over just now; without, only what is due."""
+    was handed over just now; without, only what is due. Targets are asked about what fell due after `since`, the moment of the
+    due row that led here; without it, within the last `HANDOVER_SECONDS`, so that a sweep every minute misses nothing."""
     if isinstance(run, NotRequested):
         return []
     if run.finished:
@@ -143,29 +176,54 @@ def pending_of_run(run: Run | NotRequested, now: datetime, *, everything: bool =
         return [TellWorkflow(workflow_of(run.run), run.run, run.outcome)] if run.request.admitted else []
     effects: list[Effect] = []
     advance = needs_advance(run, now)
-    for name in run.live:
+    looked = min(since, now) if since is not None else now - timedelta(seconds=HANDOVER_SECONDS)
+    # A map's order differs from process to process; what is handed over first should not.
+    for name in sorted(run.live, key=run.plan.rank.__getitem__):
         state = run.jobs[name]
         if any(deadline.at <= now for deadline in deadlines(state, run.plan.jobs[name], run.round)):
             advance = True
-        effects.extend(_pending_of_job(run, name, state, now, everything))
+        effects.extend(_pending_of_job(run, name, state, now, everything, looked))
+        if everything:
+            effects.extend(_strays(run, name, state))
     if advance:
         effects.append(AdvanceRun(run.run))
     return effects
 
 
 def pending_of_jobs(run: Run | NotRequested, jobs: Sequence[JobName], now: datetime) -> list[Effect]:
-    """As `pending_of_run` for the jobs named: what a command is answered with whose effect is recorded already."""
-    if isinstance(run, NotRequested) or run.finished:
-        return pending_of_run(run, now)
-    effects: list[Effect] = []
-    for name in jobs:
+    """What a command that changes nothing hands over again, for the jobs it names: starts, and stops not yet accepted.
+
+    Never a look at the target: that would answer with a command that changes nothing, and so on for ever.
+    """
+    if isinstance(run, NotRequested):
+        return []
+    effects: list[Effect] = pending_of_run(run, now) if run.finished else []
+    for name in dict.fromkeys(jobs):
         state = run.jobs.get(name)
-        if state is not None:
-            effects.extend(_pending_of_job(run, name, state, now, everything=True))
+        if state is None:
+            continue
+        effects.extend(_strays(run, name, state))
+        for effect in _pending_of_job(run, name, state, now, everything=True, looked=now):
+            if isinstance(effect, StartAttempt) or (isinstance(effect, StopAttempt) and not _stop_accepted(state)):
+                effects.append(effect)
     return effects
 
 
-def _pending_of_job(run: Run, name: JobName, state: JobState, now: datetime, everything: bool) -> list[Effect]:
+def _stop_accepted(state: JobState) -> bool:
+    match state.phase:
+        case Queued(stop=stop) | Claimed(stop=stop) | Submitted(stop=stop) | Doubted(stop=stop):
+            return stop is not None and stop.sent_at is not None
+        case _:
+            return False
+
+
+def _strays(run: Run, name: JobName, state: JobState) -> list[Effect]:
+    return [StopAttempt(run.run, name, attempt, handle) for handle, attempt in (state.strays or {}).items()]
+
+
+def _pending_of_job(
+    run: Run, name: JobName, state: JobState, now: datetime, everything: bool, looked: datetime
+) -> list[Effect]:
     match state.phase:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
             last = phase.stop.sent_at or phase.stop.requested_at
@@ -179,7 +237,7 @@ def _pending_of_job(run: Run, name: JobName, state: JobState, now: datetime, eve
         case Claimed(attempt=attempt, send_before=send_before):
             return [ObserveAttempt(run.run, name, attempt)] if now >= send_before else []
         case Submitted(attempt=attempt) | Doubted(attempt=attempt):
-            if everything or poll_at(run, name, state, now - timedelta(seconds=1)) <= now:
+            if everything or poll_at(run, name, state, looked - timedelta(microseconds=1)) <= now:
                 return [ObserveAttempt(run.run, name, attempt)]
             return []
         case _:
@@ -190,11 +248,13 @@ def needs_advance(run: Run, now: datetime) -> bool:
     """Whether the run could go on by itself: decisions that were cut, or whose moment has come."""
     if run.finished:
         return False
+    if run.unfinished == 0 or run.cancelling:
+        return True
+    if run.cancel is not None:
+        return False
     if not run.opened:
         after = run.request.start_after
         return after is None or after <= now
-    if run.cancel is not None:
-        return True
     fold = RunFold(run, _no_plans)
     return fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready())
 
@@ -206,7 +266,7 @@ def due_of_run(run: Run | NotRequested, now: datetime) -> datetime | None:
     moments: list[datetime] = []
     if not run.opened and run.request.start_after is not None:
         moments.append(run.request.start_after)
-    if needs_advance(run, now) or run.active == 0:
+    if needs_advance(run, now):
         moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
     for name in run.live:
         moments.append(due_of_job(run, name, now))
@@ -261,8 +321,12 @@ def pending_of_workflow(
         return []
     effects: list[Effect] = []
     ticking = state.live is not None and state.pause is None and state.next_at is not None and state.next_at <= now
-    if ticking or (state.held and not state.holders):
+    # Only where it surely changes something: a tick that changes nothing would ask for the next one.
+    if ticking or (state.waiting and not state.holders) or (state.held and state.live is None):
         effects.append(TickWorkflow(state.name))
+    for run, holder in sorted(state.holders.items()):
+        if holder.displaced_by is not None:
+            effects.append(CancelDisplaced(run, holder.displaced_by))
     old = now - timedelta(seconds=CHECK_HOLDERS_SECONDS)
     if state.holders and (everything or any(holder.admitted_at <= old for holder in state.holders.values())):
         effects.append(CheckHolders(state.name))
@@ -275,7 +339,7 @@ def due_of_workflow(state: WorkflowState | NotRegistered, now: datetime) -> date
     moments: list[datetime] = []
     if state.live is not None and state.pause is None and state.next_at is not None:
         moments.append(state.next_at if state.next_at > now else now + timedelta(seconds=1))
-    if state.holders or state.held:
+    if state.holders or state.waiting or (state.held and state.live is None):
         moments.append(now + timedelta(seconds=CHECK_HOLDERS_SECONDS))
     return min(moments, default=None)
 

@@ -165,6 +165,8 @@ class AttemptFailed(_Event):
     outputs: dict[str, Json] = {}
     retry_at: AwareDatetime | None = None
     """When the next attempt may start; None if this was the last one."""
+    assumed: bool = False
+    """Nobody saw it end: the doubt policy gave it up."""
 
 
 class AttemptCancelled(_Event):
@@ -178,6 +180,8 @@ class AttemptCancelled(_Event):
     exit_code: int | None = None
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
+    assumed: bool = False
+    """Nobody saw it end: the doubt policy gave it up."""
 
 
 class AttemptDoubted(_Event):

@@ -20,34 +20,45 @@ def deadlines(state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int)
     """What time will do to this job, unordered; empty when only others can change it."""
     found: list[Deadline] = []
     phase = state.phase
+    timeouts = job.timeouts
+    queued_at: datetime | None = None
     match phase:
         case Backoff():
             found.append(Deadline(phase.retry_at, "retry"))
-            _total(found, state, job, round_number, None)
         case Ready():
-            _add(found, phase.since, job.timeouts.queue_minutes, "queue_timeout")
-            _total(found, state, job, round_number, None)
+            _add(found, phase.since, timeouts.queue_minutes, "queue_timeout")
         case Queued() | Claimed() | Submitted() | Doubted():
+            queued_at = phase.queued_at
+            if isinstance(phase, Doubted) and phase.resolve_at is not None:
+                found.append(Deadline(phase.resolve_at, "give_up_doubt"))
             if phase.stop is not None:
+                # Whatever else would be too late, it is being ended already.
                 if phase.stop.flagged_at is None:
                     found.append(Deadline(phase.stop.flag_at, "flag_stop"))
                 return found
             match phase:
-                case Queued() | Claimed():
-                    _add(found, phase.queued_at, job.timeouts.queue_minutes, "queue_timeout")
-                case Submitted(started_at=None):
-                    _add(found, phase.submitted_at, job.timeouts.start_minutes, "start_timeout")
-                    _add(found, phase.submitted_at, job.timeouts.run_minutes, "run_timeout")
-                case Submitted(started_at=started_at):
-                    _add(found, started_at, job.timeouts.run_minutes, "run_timeout")
-                case Doubted(resolve_at=resolve_at):
-                    if resolve_at is not None:
-                        found.append(Deadline(resolve_at, "give_up_doubt"))
-                    return found
-            _total(found, state, job, round_number, phase.queued_at)
+                case Queued(ready_at=ready_at) | Claimed(ready_at=ready_at):
+                    _add(found, ready_at or queued_at, timeouts.queue_minutes, "queue_timeout")
+                case Submitted(started_at=None, submitted_at=submitted_at):
+                    _add(found, submitted_at, timeouts.start_minutes, "start_timeout")
+                case Submitted(started_at=started_at) | Doubted(started_at=started_at):
+                    _add(found, started_at, timeouts.run_minutes, "run_timeout")
         case _:
-            pass
+            return found
+    last = total_deadline(state, job, round_number, queued_at)
+    if last is not None:
+        found.append(Deadline(last, "total_timeout"))
     return found
+
+
+def total_deadline(
+    state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int, queued_at: datetime | None
+) -> datetime | None:
+    """When the job has taken too long over all attempts of this round, of which one was queued at `queued_at`."""
+    if job.timeouts.total_minutes is None:
+        return None
+    first = first_queued_at(state, round_number, queued_at)
+    return None if first is None else first + timedelta(minutes=job.timeouts.total_minutes)
 
 
 def first_queued_at(state: JobState, round_number: int, current: datetime | None) -> datetime | None:
@@ -56,13 +67,6 @@ def first_queued_at(state: JobState, round_number: int, current: datetime | None
         if attempt.round == round_number:
             return attempt.queued_at
     return current
-
-
-def _total(
-    found: list[Deadline], state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int, current: datetime | None
-) -> None:
-    if job.timeouts.total_minutes is not None:
-        _add(found, first_queued_at(state, round_number, current), job.timeouts.total_minutes, "total_timeout")
 
 
 def _add(found: list[Deadline], since: datetime | None, minutes: float | None, what: What) -> None:

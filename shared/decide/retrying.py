@@ -37,7 +37,7 @@ def retry_at(
     delay = min(first * backoff ** min(failed - 1, 64), longest)
     # A hash gives a spread that is the same whenever it is computed, and different for each attempt.
     share = int.from_bytes(sha256(attempt_token(run, job, attempt).encode()).digest()[:4]) / 2**32
-    return now + timedelta(seconds=delay * (1 + retry.jitter * (share - 0.5)))
+    return now + timedelta(seconds=min(delay * (1 + retry.jitter * (share - 0.5)), longest))
 
 
 def _budget(retry: Retry, failure: FailureClass) -> tuple[int, ClassRetry]:

@@ -5,7 +5,7 @@ follows from a fact (dependents become ready, places are filled, the run finishe
 the same commit. A decision costs what it touches. One that touches more than `SLICE` jobs stops there, and `Advance` goes on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -24,7 +24,7 @@ from shared.decide.commands import (
     RunCommand,
 )
 from shared.decide.context import context_of
-from shared.decide.deadlines import deadlines
+from shared.decide.deadlines import What, deadlines, total_deadline
 from shared.decide.retrying import retry_at
 from shared.errors import NotFound, Rejected, TemplateError
 from shared.events import (
@@ -46,6 +46,7 @@ from shared.events import (
     RunFinished,
     RunOpened,
     RunReopened,
+    RunRequested,
     StopFlagged,
     StopRequested,
     StopSent,
@@ -63,8 +64,10 @@ from shared.state.run import (
     Plans,
     Queued,
     Ready,
+    Run,
     RunFold,
     RunState,
+    Stop,
     Submitted,
     Waiting,
     reopened_jobs,
@@ -73,8 +76,16 @@ from shared.template import evaluate
 from shared.workflow.document import EcsJob, EmrJob, FailureClass, Outcome, SsmJob
 
 SLICE = 300
-"""Jobs that one decision touches. With names of 64 characters that is about 60 KB, and a job's outputs may take 32 KB more
-of the 100 KB that a commit may have."""
+"""Events that one decision leads to before it is cut."""
+SLICE_BYTES = 90_000
+"""The text of one decision's events before it is cut. A commit may have 100 KB; the event that fills a slice up is small, because
+large ones (outputs, requests) come first in their decisions and are bounded by `PAYLOAD_BYTES_MAX`."""
+PAYLOAD_BYTES_MAX = 70_000
+"""Of what others give us for one event: a job's outputs and files, a run's parameters. Targets cut outputs at 64 KB already."""
+NAMED_JOBS_BYTES_MAX = 40_000
+"""Of the names in one request to reopen a run: about 600 of the longest names."""
+CHANGES_BYTES_MAX = 20_000
+"""Of the differences between documents that a reopened run remembers."""
 FLAG_AFTER = timedelta(minutes=10)
 """An unconfirmed stop is flagged this long after its grace period. ECS and EMR confirm within a few minutes."""
 MISSING_AFTER = timedelta(minutes=10)
@@ -85,6 +96,8 @@ STARTED_WORTH_A_COMMIT = timedelta(seconds=60)
 """Work that runs longer than this gets its start recorded when it is seen, even if nothing else depends on it."""
 TEXT_MAX = 1_000
 """Characters of a reason that go into an event."""
+WHY_MAX = 300
+"""Characters of a reason that thousands of jobs may share, each in an event of its own."""
 
 
 class RunDraft:
@@ -92,21 +105,37 @@ class RunDraft:
 
     def __init__(self, state: RunState, plans: Plans, now: datetime) -> None:
         self.fold = RunFold(state, plans)
-        self.now = now
+        # Clocks differ; a commit is never earlier than the one before it, and neither is what is decided in it.
+        self.now = max(now, state.at) if isinstance(state, Run) else now
         self.events: list[Event] = []
+        self.bytes = 0
+        """Of the text that the events will be stored as, rather more than less."""
         self.truncated = False
         """There is more to decide than fitted."""
 
     def emit(self, event: Event) -> None:
         self.fold.apply(event, self.now)
         self.events.append(event)
+        self.bytes += text_bytes(event)
 
     @property
     def room(self) -> bool:
-        return len(self.events) < SLICE
+        """Whether a decision may go on; a batch of commands should end before this is False."""
+        return self.room_for(())
+
+    def room_for(self, names: Collection[JobName]) -> bool:
+        """Whether it may go on when an event for all these jobs is still to come."""
+        # No character of a name takes more than a byte, or is escaped.
+        size = self.bytes + sum(map(len, names)) + 3 * len(names) if names else self.bytes
+        return len(self.events) + len(names) < SLICE and size < SLICE_BYTES
 
     def freeze(self) -> RunState:
         return self.fold.freeze()
+
+
+def text_bytes(event: Event) -> int:
+    """How much of a commit the event takes."""
+    return len(event.model_dump_json(exclude_defaults=True).encode()) + len(event.type) + 12
 
 
 def decide(state: RunState, command: RunCommand, *, now: datetime, plans: Plans) -> list[Event]:
@@ -155,8 +184,19 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
 def _request(draft: RunDraft, command: RequestRun) -> None:
     if draft.fold.run is not None:
         return
+    check_request(command.request)
     draft.emit(command.request)
     _advance(draft)
+
+
+def check_request(request: RunRequested) -> None:
+    """Raise `Rejected` for a request too large to be stored as the first event of its run."""
+    size = text_bytes(request)
+    if size > PAYLOAD_BYTES_MAX:
+        raise Rejected(
+            f"the run's parameters and files take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept with a run: "
+            "put large values into a file and pass its address"
+        )
 
 
 def _cancel_run(draft: RunDraft, command: CancelRun) -> None:
@@ -191,13 +231,26 @@ def _mark(draft: RunDraft, command: MarkJob) -> None:
         raise Rejected("marking a job needs a person's name and a reason")
     state = _job(draft, command.job)
     phase = state.phase
-    if isinstance(phase, Queued | Claimed | Submitted):
-        raise Rejected(f"{command.job} is under way (attempt {phase.attempt}): cancel it first, then mark it")
+    if isinstance(phase, Queued | Claimed | Submitted) and (phase.stop is None or phase.stop.flagged_at is None):
+        raise Rejected(
+            f"{command.job} is under way (attempt {phase.attempt}): cancel it first; it can be marked when it has ended, or "
+            "when its end was never confirmed"
+        )
     if isinstance(phase, Done) and phase.outcome == command.outcome:
         return
     draft.emit(JobMarked(job=command.job, outcome=command.outcome, by=command.by, reason=_short(command.reason)))
-    if draft.fold.outcome is None:
-        _advance(draft)
+    fold = draft.fold
+    if fold.outcome is not None and _run_outcome(draft) != fold.outcome:
+        # The end of a round is final, so what the mark makes of the run is the end of a round in which nothing is done.
+        draft.emit(
+            RunReopened(
+                document=fold.plan.digest,
+                document_version=fold.document_version,
+                by=command.by,
+                reason=f"{command.job} was marked {command.outcome}",
+            )
+        )
+    _advance(draft)
 
 
 def _reopen(draft: RunDraft, command: ReopenRun) -> None:
@@ -210,6 +263,10 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
     unknown = [name for name in command.jobs if name not in plan.jobs]
     if unknown:
         raise NotFound(f"the document has no job {unknown[0]}")
+    if sum(len(name) + 3 for name in command.jobs) > NAMED_JOBS_BYTES_MAX:
+        raise Rejected(
+            f"{len(command.jobs):,} jobs are too many to name: name the first ones, whatever depends on them is done again too"
+        )
     if not reopened_jobs(fold.all_jobs(), plan, command.jobs, failed=command.failed):
         raise Rejected("nothing to do again: every job succeeded or was skipped; name the job to start from")
     draft.emit(
@@ -218,7 +275,7 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
             failed=command.failed,
             document=command.document,
             document_version=command.document_version,
-            changes=command.changes,
+            changes=_bounded(command.changes, CHANGES_BYTES_MAX),
             by=command.by,
             reason=_short(command.reason),
             request=command.request,
@@ -231,10 +288,15 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
 
 
 def _claim(draft: RunDraft, command: RecordClaim) -> None:
+    if command.send_before <= draft.now:
+        raise Rejected(f"the time to send attempt {command.attempt} of {command.job} has passed")
     state = draft.fold.jobs.get(command.job)
     match state:
-        case JobState(phase=Queued(attempt=attempt, stop=None)) if attempt == command.attempt:
-            pass
+        case JobState(phase=Queued(attempt=attempt, stop=None, not_before=not_before)) if attempt == command.attempt:
+            if not_before is not None and not_before > draft.now:
+                raise Rejected(
+                    f"attempt {attempt} of {command.job} is not to be asked for before {not_before:%H:%M:%S}"
+                )
         # Found nothing twice, apart enough: nobody started it, so it may be asked for again.
         case JobState(phase=Doubted(attempt=attempt, stop=None, since=since, handle=None)) if (
             attempt == command.attempt and draft.now - since >= SECOND_LOOK_AFTER
@@ -255,22 +317,27 @@ def _claim(draft: RunDraft, command: RecordClaim) -> None:
 
 def _release_claim(draft: RunDraft, command: ReleaseClaim) -> None:
     match draft.fold.jobs.get(command.job):
-        case JobState(phase=Claimed(attempt=attempt, claimer=claimer)) if (
+        case JobState(phase=Claimed(attempt=attempt, claimer=claimer, stop=stop)) if (
             attempt == command.attempt and claimer == command.claimer
         ):
             at = draft.now + timedelta(seconds=command.retry_seconds)
             draft.emit(
                 ClaimReleased(job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at)
             )
+            if stop is not None:
+                # Nobody has it, and nobody wants it any more.
+                phase = _current(draft, command.job, command.attempt)
+                assert phase is not None
+                _end_stopped(draft, RecordReport(command.job, command.attempt, "missing"), phase)
         case _:
             return
 
 
 def _record_silence(draft: RunDraft, command: RecordSilence) -> None:
     phase = _current(draft, command.job, command.attempt)
-    if phase is None or isinstance(phase, Doubted):
-        return
-    _doubt(draft, command.job, phase, command.reason)
+    # Where somebody has heard of it meanwhile, silence tells nothing new.
+    if isinstance(phase, Queued | Claimed):
+        _doubt(draft, command.job, phase, command.reason)
 
 
 def _record_stop_sent(draft: RunDraft, command: RecordStopSent) -> None:
@@ -284,76 +351,112 @@ def _record_report(draft: RunDraft, report: RecordReport) -> None:
     if phase is None:
         _record_late(draft, report)
         return
+    if (
+        isinstance(phase, Submitted | Doubted)
+        and phase.handle is not None
+        and report.handle not in {None, phase.handle}
+    ):
+        # Two executions under one token: one is bound, the other is recorded and stopped, and its end is not the attempt's.
+        _record_stray(draft, report, ended=None)
+        return
     match report.status:
         case "submitted" | "running":
             _record_running(draft, report, phase)
         case "succeeded":
-            draft.emit(
-                AttemptSucceeded(
-                    job=report.job,
-                    attempt=report.attempt,
-                    exit_code=report.exit_code,
-                    started_at=report.started_at,
-                    ended_at=report.ended_at,
-                    outputs=dict(report.outputs),
-                    files=dict(report.files),
-                )
-            )
-            _advance(draft)
+            excess = _excess(report)
+            if excess:
+                _fail(draft, report, "user", excess)
+            else:
+                _succeed(draft, report)
         case "failed":
-            _fail(draft, report, phase, report.failure or "user", report.reason)
+            stop = phase.stop
+            if stop is None or _ended_before(report, stop):
+                _fail(draft, report, report.failure or "user", report.reason)
+            else:
+                # It ended badly because we ended it.
+                _end_stopped(draft, report, phase)
         case "cancelled":
-            _record_stopped(draft, report, phase)
+            _end_stopped(draft, report, phase)
         case "missing":
             _record_missing(draft, report, phase)
         case "unknown":
             # We asked it to end, and it is gone: that is the end we asked for.
             if phase.stop is not None:
-                _record_stopped(draft, report, phase)
+                _end_stopped(draft, report, phase)
             elif not isinstance(phase, Doubted):
-                _doubt(draft, report.job, phase, report.reason or "it ended, and nobody can say how")
+                bound = _bind(draft, report)
+                _doubt(draft, report.job, bound or phase, report.reason or "it ended, and nobody can say how")
         case _:
             assert_never(report.status)
 
 
 def _record_running(draft: RunDraft, report: RecordReport, phase: Open) -> None:
-    if isinstance(phase, Submitted):
-        if report.handle is not None and report.handle != phase.handle:
-            # A second execution under our token: only one is bound, the other is recorded and stopped.
-            _note_stray(draft, report, phase.attempt)
-            return
-        started_at = report.started_at
-        timeouts = _document_job(draft, report.job).timeouts
-        bounded = timeouts.start_minutes is not None or timeouts.run_minutes is not None
-        worth = bounded or draft.now - phase.submitted_at >= STARTED_WORTH_A_COMMIT
-        if report.status == "running" and phase.started_at is None and started_at is not None and worth:
-            draft.emit(AttemptStarted(job=report.job, attempt=report.attempt, started_at=started_at))
+    if not isinstance(phase, Submitted):
+        _bind(draft, report)
         return
-    if report.handle is None:
+    if report.status != "running" or phase.started_at is not None:
         return
+    timeouts = _document_job(draft, report.job).timeouts
+    bounded = timeouts.start_minutes is not None or timeouts.run_minutes is not None
+    if bounded or draft.now - phase.submitted_at >= STARTED_WORTH_A_COMMIT:
+        started_at = _believable(draft, report.started_at, phase) or draft.now
+        draft.emit(AttemptStarted(job=report.job, attempt=report.attempt, started_at=started_at))
+
+
+def _bind(draft: RunDraft, report: RecordReport) -> Open | None:
+    """Record which execution an attempt is, if this report is the first to name it; the attempt's phase."""
+    phase = _current(draft, report.job, report.attempt)
+    assert phase is not None
+    # A doubt ends when the target says that it has the work; but that it had it does not tell how it ended.
+    has_it = report.status in {"submitted", "running"}
+    if report.handle is None or isinstance(phase, Submitted):
+        return phase
+    if isinstance(phase, Doubted) and phase.handle is not None and not has_it:
+        return phase
+    started_at = _believable(draft, report.started_at, phase)
+    if report.status == "running":
+        started_at = started_at or draft.now
+    elif has_it:
+        started_at = None
+    draft.emit(AttemptSubmitted(job=report.job, attempt=report.attempt, handle=report.handle, started_at=started_at))
+    return _current(draft, report.job, report.attempt)
+
+
+def _succeed(draft: RunDraft, report: RecordReport) -> None:
+    phase = _bind(draft, report)
+    assert phase is not None
     draft.emit(
-        AttemptSubmitted(
+        AttemptSucceeded(
             job=report.job,
             attempt=report.attempt,
-            handle=report.handle,
-            started_at=report.started_at if report.status == "running" else None,
+            exit_code=report.exit_code,
+            started_at=_believable(draft, report.started_at, phase),
+            ended_at=_believable(draft, report.ended_at, phase),
+            outputs=dict(report.outputs),
+            files=dict(report.files),
         )
     )
+    _advance(draft)
 
 
-def _record_stopped(draft: RunDraft, report: RecordReport, phase: Open) -> None:
-    if phase.stop is not None and phase.stop.cause == "timeout":
-        _fail(draft, report, phase, "timeout", phase.stop.reason)
+def _end_stopped(draft: RunDraft, report: RecordReport, phase: Open, *, assumed: bool = False) -> None:
+    """The end that a stop asked for; or, without one, that somebody else brought about."""
+    stop = phase.stop
+    if stop is not None and stop.cause == "timeout":
+        _fail(draft, report, "timeout", stop.reason, assumed=assumed)
         return
-    reason = phase.stop.reason if phase.stop is not None else (report.reason or "stopped from outside")
+    bound = _bind(draft, report)
+    assert bound is not None
+    reason = stop.reason if stop is not None else (report.reason or "stopped from outside")
     draft.emit(
         AttemptCancelled(
             job=report.job,
             attempt=report.attempt,
             reason=_short(reason),
             exit_code=report.exit_code,
-            started_at=report.started_at,
-            ended_at=report.ended_at,
+            started_at=_believable(draft, report.started_at, bound),
+            ended_at=_believable(draft, report.ended_at, bound),
+            assumed=assumed,
         )
     )
     _advance(draft)
@@ -363,34 +466,35 @@ def _record_missing(draft: RunDraft, report: RecordReport, phase: Open) -> None:
     match phase:
         case Queued(stop=stop):
             if stop is not None:
-                _record_stopped(draft, report, phase)
+                _end_stopped(draft, report, phase)
         case Submitted(submitted_at=submitted_at):
             # Right after a start, not being found proves nothing (faults 8 and 27).
             if draft.now - submitted_at >= MISSING_AFTER:
                 if phase.stop is not None:
-                    _record_stopped(draft, report, phase)
+                    _end_stopped(draft, report, phase)
                 else:
                     _doubt(draft, report.job, phase, "the target does not know it any more")
         case Claimed(send_before=send_before):
             if draft.now >= send_before:
                 _doubt(draft, report.job, phase, "asked for, and not found at the target")
-        case Doubted(since=since, handle=None):
+        case Doubted(since=since):
             if phase.stop is not None and draft.now - since >= SECOND_LOOK_AFTER:
-                _record_stopped(draft, report, phase)
-        case Doubted():
-            return
+                _end_stopped(draft, report, phase)
 
 
-def _fail(draft: RunDraft, report: RecordReport, phase: Open, failure: FailureClass, reason: str) -> None:
+def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: str, *, assumed: bool = False) -> None:
     """An attempt ended without success; whether there is another is decided here and nowhere else."""
     fold = draft.fold
+    phase = _bind(draft, report)
+    assert phase is not None
+    assert fold.run is not None
     state = fold.jobs[report.job]
+    job = _document_job(draft, report.job)
     again: datetime | None = None
     stopped = phase.stop is not None and phase.stop.cause != "timeout"
     if fold.cancel is None and not stopped:
-        assert fold.run is not None
         again = retry_at(
-            _document_job(draft, report.job).retry,
+            job.retry,
             run=fold.run.run,
             job=report.job,
             attempt=phase.attempt,
@@ -399,6 +503,10 @@ def _fail(draft: RunDraft, report: RecordReport, phase: Open, failure: FailureCl
             round_number=fold.round,
             now=draft.now,
         )
+        last = total_deadline(state, job, fold.round, phase.queued_at)
+        if again is not None and last is not None and again >= last:
+            # Another attempt could only be stopped at once.
+            again = None
     draft.emit(
         AttemptFailed(
             job=report.job,
@@ -406,13 +514,37 @@ def _fail(draft: RunDraft, report: RecordReport, phase: Open, failure: FailureCl
             failure=failure,
             reason=_short(reason),
             exit_code=report.exit_code,
-            started_at=report.started_at,
-            ended_at=report.ended_at,
-            outputs=dict(report.outputs),
+            started_at=_believable(draft, report.started_at, phase),
+            ended_at=_believable(draft, report.ended_at, phase),
+            outputs={} if _excess(report) else dict(report.outputs),
             retry_at=again,
+            assumed=assumed,
         )
     )
     _advance(draft)
+
+
+def _excess(report: RecordReport) -> str:
+    """Why what the job returned cannot be kept; empty if it can."""
+    if not report.outputs and not report.files:
+        return ""
+    size = text_bytes(
+        AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
+    )
+    return (
+        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept"
+        if size > PAYLOAD_BYTES_MAX
+        else ""
+    )
+
+
+def _believable(draft: RunDraft, at: datetime | None, phase: Open) -> datetime | None:
+    """A target's clock may be wrong (fault 36): nothing began before it was asked for, or ends in the future."""
+    return None if at is None else max(min(at, draft.now), phase.queued_at)
+
+
+def _ended_before(report: RecordReport, stop: Stop) -> bool:
+    return report.ended_at is not None and report.ended_at < stop.requested_at
 
 
 def _doubt(draft: RunDraft, job: JobName, phase: Open, reason: str) -> None:
@@ -442,9 +574,13 @@ def _record_late(draft: RunDraft, report: RecordReport) -> None:
     if state is None or not 1 <= report.attempt <= len(state.attempts):
         return
     ended = state.attempts[report.attempt - 1]
+    if report.handle is not None and report.handle != ended.handle and (ended.handle or ended.status != "succeeded"):
+        _record_stray(draft, report, ended=ended)
+        return
     if report.status in {"submitted", "running"}:
-        if report.handle is not None and report.handle != ended.handle:
-            _note_stray(draft, report, report.attempt, ended)
+        # Late for an attempt that was seen to end (fault 31); news of one that was given up: it is there after all.
+        if ended.assumed:
+            _record_stray(draft, report, ended=ended)
         return
     if ended.status in _CONTRARY.get(report.status, ()):
         text = report.status + (f", exit code {report.exit_code}" if report.exit_code is not None else "")
@@ -452,11 +588,19 @@ def _record_late(draft: RunDraft, report: RecordReport) -> None:
             draft.emit(LateReported(job=report.job, attempt=report.attempt, report=text))
 
 
-def _note_stray(draft: RunDraft, report: RecordReport, attempt: int, ended: Attempt | None = None) -> None:
-    text = f"another execution under this attempt: {report.handle}"
-    # An attempt under way has no list of late reports; the stop is idempotent and is repeated until the stray has ended.
-    if ended is not None and text not in ended.late:
-        draft.emit(LateReported(job=report.job, attempt=attempt, report=text, handle=report.handle))
+def _record_stray(draft: RunDraft, report: RecordReport, *, ended: Attempt | None) -> None:
+    """An execution under our token that is not the one we count on: recorded once, which also has it stopped."""
+    handle = report.handle
+    if handle is None or handle in (draft.fold.jobs[report.job].strays or ()):
+        return
+    if ended is not None and ended.handle is None and report.status in {"succeeded", "failed", "cancelled"}:
+        # The attempt ended before anybody knew its name, and this is its name.
+        contrary = ended.status in _CONTRARY.get(report.status, ())
+        if not contrary and not ended.assumed:
+            return
+    what = "this execution is there after all" if ended is not None and ended.assumed else "another execution"
+    text = _short(f"{what}: {handle} ({report.status})")
+    draft.emit(LateReported(job=report.job, attempt=report.attempt, report=text, handle=handle))
 
 
 # --- what time does ---------------------------------------------------------------------------------------------------
@@ -467,36 +611,49 @@ def _look_at_the_time(draft: RunDraft) -> None:
     fold = draft.fold
     if fold.outcome is not None:
         return
-    due_again: list[JobName] = []
+    due: list[tuple[int, JobName, What]] = []
     for name in fold.live_jobs():
-        if not draft.room:
+        past = [
+            one for one in deadlines(fold.jobs[name], _document_job(draft, name), fold.round) if one.at <= draft.now
+        ]
+        if past:
+            due.append((fold.plan.rank[name], name, min(past).what))
+    # A map's order differs from process to process; the same state and time give the same decision.
+    due.sort()
+    again: list[JobName] = []
+    for _, name, what in due:
+        if not draft.room_for(again):
             draft.truncated = True
             break
-        state = fold.jobs[name]
-        past = [one for one in deadlines(state, _document_job(draft, name), fold.round) if one.at <= draft.now]
-        if not past:
-            continue
-        deadline = min(past)
-        match deadline.what:
+        phase = fold.jobs[name].phase
+        match what:
             case "retry":
-                due_again.append(name)
+                again.append(name)
             case "flag_stop":
-                assert isinstance(state.phase, Queued | Claimed | Submitted | Doubted)
-                draft.emit(StopFlagged(job=name, attempt=state.phase.attempt, reason="the stop was never confirmed"))
+                assert isinstance(phase, Queued | Claimed | Submitted | Doubted)
+                draft.emit(StopFlagged(job=name, attempt=phase.attempt, reason="the stop was never confirmed"))
             case "give_up_doubt":
-                assert isinstance(state.phase, Doubted)
-                lost = RecordReport(name, state.phase.attempt, "failed")
-                _fail(draft, lost, state.phase, "infrastructure", f"assumed lost: {state.phase.reason}")
+                assert isinstance(phase, Doubted)
+                _give_up(draft, name, phase)
             case "queue_timeout" | "start_timeout" | "run_timeout" | "total_timeout":
-                reason = deadline.what.replace("_", " ")
-                if isinstance(state.phase, Ready | Backoff):
+                reason = what.replace("_", " ")
+                if isinstance(phase, Ready | Backoff):
                     draft.emit(JobSettled(job=name, outcome="timed_out", reason=reason))
-                elif isinstance(state.phase, Queued | Claimed | Submitted | Doubted):
-                    _request_stop(draft, name, state.phase, "timeout", reason)
+                elif isinstance(phase, Queued | Claimed | Submitted | Doubted):
+                    _request_stop(draft, name, phase, "timeout", reason)
             case _:
-                assert_never(deadline.what)
-    if due_again:
-        draft.emit(JobsReady(jobs=tuple(sorted(due_again, key=fold.plan.rank.__getitem__))))
+                assert_never(what)
+    if again:
+        draft.emit(JobsReady(jobs=tuple(again)))
+
+
+def _give_up(draft: RunDraft, job: JobName, phase: Doubted) -> None:
+    reason = f"assumed lost: {phase.reason}"
+    lost = RecordReport(job, phase.attempt, "failed", reason=reason)
+    if phase.stop is not None:
+        _end_stopped(draft, lost, phase, assumed=True)
+    else:
+        _fail(draft, lost, "infrastructure", reason, assumed=True)
 
 
 def _advance(draft: RunDraft) -> None:
@@ -505,9 +662,11 @@ def _advance(draft: RunDraft) -> None:
     if fold.run is None or fold.outcome is not None:
         return
     if fold.cancel is not None:
-        _go_on_cancelling(draft)
+        if fold.unfinished > fold.stopping:
+            _go_on_cancelling(draft)
     else:
-        if not fold.opened:
+        # With nothing left to do there is nothing to wait for.
+        if not fold.opened and fold.unfinished:
             after = fold.run.request.start_after
             if after is not None and after > draft.now:
                 return
@@ -523,14 +682,14 @@ def _settle(draft: RunDraft) -> None:
     parallelism = fold.plan.workflow.parallelism
     waiting_for_place: list[JobName] = []
     while fold.has_unsettled():
-        if len(draft.events) + len(waiting_for_place) >= SLICE:
+        if not draft.room_for(waiting_for_place):
             draft.truncated = True
             break
         name = fold.next_unsettled()
         assert name is not None
         verdict = _judge(draft, name)
         if verdict is not None:
-            draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1])))
+            draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1], WHY_MAX)))
         elif fold.active < parallelism and not waiting_for_place and not fold.has_ready():
             draft.emit(AttemptQueued(job=name, attempt=len(fold.jobs[name].attempts) + 1))
         else:
@@ -554,7 +713,7 @@ def _fill_places(draft: RunDraft) -> None:
 def _go_on_cancelling(draft: RunDraft) -> None:
     fold = draft.fold
     assert fold.cancel is not None
-    why = f"the run was cancelled by {fold.cancel.by or 'nobody named'}"
+    why = _short(f"the run was cancelled by {fold.cancel.by or 'nobody named'}", WHY_MAX)
     for name in fold.plan.jobs:
         if not draft.room:
             draft.truncated = True
@@ -667,5 +826,17 @@ def _current(draft: RunDraft, job: JobName, attempt: int) -> Open | None:
             return None
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
+def _short(text: str, most: int = TEXT_MAX) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _bounded(texts: tuple[str, ...], bytes_max: int) -> tuple[str, ...]:
+    """The first of the texts, and how many more there are."""
+    kept: list[str] = []
+    size = 0
+    for text in texts:
+        size += 2 * len(text.encode()) + 3
+        if size > bytes_max:
+            return (*kept, f"and {len(texts) - len(kept)} more")
+        kept.append(text)
+    return tuple(kept)

@@ -20,6 +20,7 @@ from shared.decide.commands import (
     UnregisterWorkflow,
     WorkflowCommand,
 )
+from shared.decide.run import PAYLOAD_BYTES_MAX, SLICE_BYTES, check_request, text_bytes
 from shared.errors import NotFound, Rejected
 from shared.events import (
     Event,
@@ -45,7 +46,9 @@ from shared.workflow.parameters import fill
 from shared.workflow.timing import Schedule
 
 INSTANTS_SLICE = 100
-"""Instants that one commit makes into runs: with parameters of 600 bytes that is about 90 KB."""
+"""Runs that one decision lets in or holds before it is cut."""
+TEXT_MAX = 1_000
+"""Characters of a reason that go into an event."""
 MISFIRE_GRACE = timedelta(minutes=5)
 """With `catchup: none`, an instant still becomes a run when it is dealt with this late: schedules and sweeps are not exact."""
 HELD_MAX = 1_000
@@ -58,13 +61,24 @@ class WorkflowDraft:
     def __init__(self, state: NotRegistered | WorkflowState, plans: Plans, now: datetime) -> None:
         self.state = state
         self.plans = plans
-        self.now = now
+        # Clocks differ; a commit is never earlier than the one before it, and no watermark goes back.
+        self.now = max(now, state.at) if isinstance(state, WorkflowState) else now
         self.events: list[Event] = []
+        self.bytes = 0
         self.truncated = False
 
     def emit(self, event: Event) -> None:
         self.state = evolve_workflow(self.state, event, self.now)
         self.events.append(event)
+        self.bytes += text_bytes(event)
+
+    @property
+    def room(self) -> bool:
+        """Whether a decision may go on; a batch of commands should end before this is False."""
+        return len(self.events) < INSTANTS_SLICE and self.bytes < SLICE_BYTES
+
+    def room_for(self, event: Event) -> bool:
+        return self.room and self.bytes + text_bytes(event) < SLICE_BYTES
 
     @property
     def registered(self) -> WorkflowState:
@@ -98,16 +112,19 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
     match command:
         case UnregisterWorkflow():
             if draft.registered.live is not None:
-                _deal_with_due(draft)
-                draft.emit(WorkflowUnregistered(by=command.by, reason=command.reason))
+                _close_schedule(draft, "the workflow was unregistered")
+                draft.emit(WorkflowUnregistered(by=command.by, reason=_short(command.reason)))
+                _let_in(draft)
         case PauseWorkflow():
             if draft.registered.pause is None:
                 _deal_with_due(draft)
-                draft.emit(WorkflowPaused(by=command.by, reason=command.reason))
+                draft.emit(WorkflowPaused(by=command.by, reason=_short(command.reason)))
         case ResumeWorkflow():
-            if draft.registered.pause is not None:
+            pause = draft.registered.pause
+            if pause is not None:
                 draft.emit(WorkflowResumed(by=command.by))
-                _deal_with_due(draft, reason="the workflow was paused")
+                _deal_with_due(draft, paused=pause.at)
+                _let_in(draft)
         case Tick():
             _deal_with_due(draft)
             _let_in(draft)
@@ -115,7 +132,7 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
             _admit_on_request(draft, command.request)
         case DropHeldRun():
             if any(one.run == command.run for one in draft.registered.held):
-                draft.emit(HeldRunDropped(run=command.run, by=command.by, reason=command.reason))
+                draft.emit(HeldRunDropped(run=command.run, by=command.by, reason=_short(command.reason)))
         case ReleaseRun():
             holder = draft.registered.holders.get(command.run)
             if holder is not None:
@@ -127,13 +144,17 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
 
 def _register(draft: WorkflowDraft, command: RegisterWorkflow) -> None:
     state = draft.state
+    new = draft.plans(command.document).workflow.schedule
+    old: Schedule | None = None
+    kept = False
     if isinstance(state, WorkflowState):
         if state.live is not None and state.live.document == command.document:
             return
-        # What was due under the document that is being replaced is still its business.
-        _deal_with_due(draft)
-    old = _live_schedule(draft)
-    was_live = isinstance(draft.state, WorkflowState) and draft.state.live is not None
+        old = draft.plans(state.versions[-1].document).workflow.schedule
+        kept = state.live is not None and old is not None and old == new and state.watermark is not None
+        if not kept:
+            # What was due under the document that is being replaced is still its business.
+            _close_schedule(draft, "the schedule was replaced")
     number = len(draft.state.versions) + 1 if isinstance(draft.state, WorkflowState) else 1
     draft.emit(
         WorkflowRegistered(
@@ -144,29 +165,37 @@ def _register(draft: WorkflowDraft, command: RegisterWorkflow) -> None:
             source=command.source,
         )
     )
-    new = draft.document().schedule
-    if new is None:
-        if draft.registered.next_at is not None:
+    if not kept:
+        if new is not None:
+            _move_watermark(draft, _first_watermark(new, draft.now, draft.registered.watermark, old))
+        elif draft.registered.next_at is not None:
             draft.emit(WatermarkMoved(until=draft.now, next_at=None))
-        return
-    if was_live and old == new and draft.registered.watermark is not None:
-        return
-    _move_watermark(draft, _first_watermark(new, draft.now, draft.registered.watermark))
     _deal_with_due(draft)
+    _let_in(draft)
 
 
-def _live_schedule(draft: WorkflowDraft) -> Schedule | None:
-    if isinstance(draft.state, WorkflowState) and draft.state.live is not None:
-        return draft.document().schedule
-    return None
+def _close_schedule(draft: WorkflowDraft, reason: str) -> None:
+    """Deal with every instant up to now before the live schedule ends: none is left to whatever comes after it."""
+    truncated = draft.truncated
+    _deal_with_due(draft)
+    draft.truncated = truncated
+    state = draft.registered
+    if state.live is None or state.next_at is None or state.next_at > draft.now or state.watermark is None:
+        return
+    rule = draft.document().schedule
+    assert rule is not None
+    # Paused, or too many for one commit: those that would have had to wait for a later one are given up.
+    _record_missed(draft, rule, state.watermark, draft.now, reason)
+    _move_watermark(draft, draft.now)
 
 
-def _first_watermark(new: Schedule, now: datetime, before: datetime | None) -> datetime:
+def _first_watermark(new: Schedule, now: datetime, before: datetime | None, old: Schedule | None) -> datetime:
     """Where a schedule that has just become live begins: now, unless its own past is asked for."""
     if new.at is not None:
-        # A one-off in the past runs at once, unless this workflow has dealt with that very moment before.
+        # A one-off in the past runs at once, unless it was there before and has been dealt with.
         one_off = schedule.latest(new, _LONG_AGO, now, 1)
-        if one_off and (before is None or before < one_off[0].at):
+        done = before is not None and old is not None and schedule.latest(old, _LONG_AGO, before, 1) == one_off
+        if one_off and not (done and old is not None and old.at is not None):
             return one_off[0].at - timedelta(seconds=1)
         return now
     if before is None and new.catchup != "none" and new.start is not None:
@@ -189,8 +218,8 @@ def _move_watermark(draft: WorkflowDraft, until: datetime) -> None:
     draft.emit(WatermarkMoved(until=until, next_at=following[0].at if following else None))
 
 
-def _deal_with_due(draft: WorkflowDraft, *, reason: str = "nothing was there to start it") -> None:
-    """Make every instant between the watermark and now into a run, a skip or a miss."""
+def _deal_with_due(draft: WorkflowDraft, *, paused: datetime | None = None) -> None:
+    """Make every instant between the watermark and now into a run, a skip or a miss. `paused`: since when, if until now."""
     state = draft.registered
     if state.live is None or state.pause is not None or state.next_at is None or state.next_at > draft.now:
         return
@@ -198,26 +227,32 @@ def _deal_with_due(draft: WorkflowDraft, *, reason: str = "nothing was there to 
     rule = document.schedule
     assert rule is not None
     assert state.watermark is not None
-    wanted = _wanted(rule, state.watermark, draft.now)
-    _record_missed(draft, rule, state.watermark, wanted, reason)
-    taken = wanted[:INSTANTS_SLICE]
-    for instant in taken:
+    wanted = _wanted(rule, state.watermark, draft.now, paused)
+    why = "the workflow was paused" if paused is not None else "nothing was there to start it"
+    missed_until = wanted[0].at - timedelta(seconds=1) if wanted else draft.now
+    _record_missed(draft, rule, state.watermark, missed_until, f"{why}; catchup is {rule.catchup}")
+    largest = 0
+    for position, instant in enumerate(wanted):
+        if position and not (draft.room and draft.bytes + largest < SLICE_BYTES):
+            # The watermark stops at the last instant dealt with; the next command goes on from there.
+            draft.truncated = True
+            _move_watermark(draft, wanted[position - 1].at)
+            return
+        before = draft.bytes
         _admit_scheduled(draft, document, instant)
-    if len(wanted) > len(taken):
-        # The watermark stops at the last instant dealt with; the next command goes on from there.
-        draft.truncated = True
-        _move_watermark(draft, taken[-1].at)
-    else:
-        _move_watermark(draft, draft.now)
+        largest = max(largest, draft.bytes - before)
+    _move_watermark(draft, draft.now)
 
 
-def _wanted(rule: Schedule, after: datetime, now: datetime) -> list[Instant]:
+def _wanted(rule: Schedule, after: datetime, now: datetime, paused: datetime | None) -> list[Instant]:
     """The instants that become runs, by the catch-up policy, ascending; always the newest part of what is due."""
     if rule.at is not None:
         return schedule.due(rule, after, now, limit=1)
     match rule.catchup:
         case "none":
-            return schedule.latest(rule, max(after, now - MISFIRE_GRACE), now, rule.catchup_max)
+            # Being late is forgiven to clocks and sweeps; a pause was meant.
+            earliest = now - MISFIRE_GRACE if paused is None else now
+            return schedule.latest(rule, max(after, earliest), now, rule.catchup_max)
         case "latest":
             return schedule.latest(rule, after, now, 1)
         case "all":
@@ -228,8 +263,7 @@ MISSED_COUNT_MAX = 100_000
 """Beyond this many, missed instants are no longer counted exactly."""
 
 
-def _record_missed(draft: WorkflowDraft, rule: Schedule, after: datetime, wanted: list[Instant], reason: str) -> None:
-    until = wanted[0].at - timedelta(seconds=1) if wanted else draft.now
+def _record_missed(draft: WorkflowDraft, rule: Schedule, after: datetime, until: datetime, reason: str) -> None:
     if until <= after:
         return
     first = schedule.due(rule, after, until, limit=1)
@@ -241,7 +275,7 @@ def _record_missed(draft: WorkflowDraft, rule: Schedule, after: datetime, wanted
             first_at=first[0].at,
             last_at=last[0].at,
             count=schedule.count_between(rule, after, until, MISSED_COUNT_MAX),
-            reason=f"{reason}; catchup is {rule.catchup}",
+            reason=reason,
         )
     )
 
@@ -264,9 +298,15 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
         previous_success_at=state.previous_success_at,
         admitted=True,
     )
-    active = len(state.holders)
+    if state.knows(request.run):
+        # The same instant under a schedule that was there before: it is a run already.
+        return
+    if text_bytes(request) > PAYLOAD_BYTES_MAX:
+        reason = f"the parameters' defaults take more than {PAYLOAD_BYTES_MAX:,} bytes"
+        draft.emit(InstantSkipped(scheduled_at=instant.at, reason=reason))
+        return
     limit = limit_of(document)
-    if limit is None or active < limit:
+    if limit is None or len(state.holders) < limit:
         _admit_or_wait(draft, request, limit)
         return
     match document.overlap:
@@ -277,8 +317,9 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
                 )
             )
         case "cancel_running":
-            oldest = sorted(state.holders, key=lambda run: state.holders[run].admitted_at)
-            displaced = tuple(oldest[: active - limit + 1])
+            staying = [run for run, holder in state.holders.items() if holder.displaced_by is None]
+            staying.sort(key=lambda run: (state.holders[run].admitted_at, run))
+            displaced = tuple(staying[: max(len(staying) - limit + 1, 0)])
             draft.emit(RunAdmitted(run=request.run, request=request, displaces=displaced))
         case "allow" | "queue":
             _hold(draft, request, limit)
@@ -292,7 +333,7 @@ def limit_of(document: Workflow) -> int | None:
 
 
 def _admit_or_wait(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> None:
-    if draft.registered.held and limit is not None:
+    if draft.registered.waiting and limit is not None:
         # Whoever waited longer goes first.
         _hold(draft, request, limit)
     else:
@@ -313,8 +354,9 @@ def _hold(draft: WorkflowDraft, request: RunRequested, limit: int) -> None:
 
 def _admit_on_request(draft: WorkflowDraft, request: RunRequested) -> None:
     state = draft.registered
-    if request.run in state.holders or any(one.run == request.run for one in state.held):
+    if state.knows(request.run):
         return
+    check_request(request)
     if state.live is None:
         raise Rejected(f"{state.name} is not registered any more")
     document = draft.document()
@@ -326,23 +368,31 @@ def _admit_on_request(draft: WorkflowDraft, request: RunRequested) -> None:
 
 
 def _let_in(draft: WorkflowDraft) -> None:
-    """Admit those who wait while there is room."""
-    while draft.registered.held:
+    """Admit those who wait while there is room; after the end of the workflow, tell them that they wait in vain."""
+    state = draft.registered
+    for held in state.held if state.live is None else state.waiting:
         state = draft.registered
-        if len(draft.events) >= INSTANTS_SLICE:
-            draft.truncated = True
-            return
-        if state.live is not None:
+        event: Event
+        if state.live is None:
+            event = HeldRunDropped(run=held.run, reason="the workflow was unregistered")
+        else:
             limit = limit_of(draft.document())
             if limit is not None and len(state.holders) >= limit:
                 return
-        first = state.held[0]
-        # What succeeded while it waited counts.
-        request = first.request.model_copy(update={"previous_success_at": state.previous_success_at})
-        draft.emit(RunAdmitted(run=first.run, request=request))
+            # What succeeded while it waited counts.
+            request = held.request.model_copy(update={"previous_success_at": state.previous_success_at})
+            event = RunAdmitted(run=held.run, request=request)
+        if draft.events and not draft.room_for(event):
+            draft.truncated = True
+            return
+        draft.emit(event)
 
 
 def _named(runs: Iterable[RunId], most: int = 3) -> str:
     names = sorted(runs)
     shown = ", ".join(names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"

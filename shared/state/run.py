@@ -10,7 +10,7 @@ decision led to stands in the event.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from immutables import Map, MapMutation
 
@@ -45,7 +45,7 @@ from shared.state.heap import EMPTY, Heap, pop, push
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 
 Plans = Callable[[Digest], Plan]
 """Gives the compiled document of a digest."""
@@ -53,10 +53,19 @@ Plans = Callable[[Digest], Plan]
 BAD_OUTCOMES = frozenset({"failed", "timed_out", "cancelled", "upstream_failed"})
 
 
+if TYPE_CHECKING:
+    from dataclasses import dataclass as record
+else:
+    # An event makes two or three of these, and a class that freezes itself at run time takes four times as long to make. The type
+    # checker still refuses every assignment.
+    def record(*, frozen, slots):
+        return dataclass(slots=slots)
+
+
 # --- phases of a job --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Waiting:
     """Some of `after` have not ended; the others are counted by how they did. With `remaining` 0 the job awaits its decision."""
 
@@ -67,14 +76,14 @@ class Waiting:
     skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ready:
     """Conditions hold; waits for a place."""
 
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stop:
     """A stop that was asked for."""
 
@@ -86,7 +95,7 @@ class Stop:
     flagged_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Queued:
     """Decided; may have been asked of the target under its token already."""
 
@@ -96,9 +105,11 @@ class Queued:
     not_before: datetime | None = None
     """After a claim was given back: when to ask again."""
     reason: str = ""
+    ready_at: datetime | None = None
+    """When its conditions held, where that was earlier than `queued_at`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Claimed:
     """One claimer may be sending the request."""
 
@@ -109,9 +120,10 @@ class Claimed:
     claimer: str
     request: Mapping[str, Any]
     send_before: datetime
+    ready_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Submitted:
     """The target has it."""
 
@@ -123,7 +135,7 @@ class Submitted:
     started_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Doubted:
     """Asked, and cannot know whether it was done."""
 
@@ -139,7 +151,7 @@ class Doubted:
     started_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Backoff:
     """Failed, and will be tried again."""
 
@@ -149,7 +161,7 @@ class Backoff:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Done:
     """Ended, for this round."""
 
@@ -165,14 +177,14 @@ _OPEN = (Queued, Claimed, Submitted, Doubted)
 Phase = Waiting | Ready | Open | Backoff | Done
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Attempt:
     """An attempt that ended."""
 
     attempt: int
     round: int
     status: Literal["succeeded", "failed", "timed_out", "cancelled", "abandoned"]
-    """`abandoned`: a person settled the job while this attempt was in doubt."""
+    """`abandoned`: a person settled the job while nobody could tell what became of this attempt."""
     queued_at: datetime
     recorded_at: datetime
     handle: Handle | None = None
@@ -184,9 +196,11 @@ class Attempt:
     reason: str = ""
     late: tuple[str, ...] = ()
     """Contrary reports that came after the end."""
+    assumed: bool = False
+    """Nobody saw it end: a policy or a person gave it up, so that it may still be running."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class JobState:
     phase: Phase
     attempts: tuple[Attempt, ...] = ()
@@ -194,6 +208,8 @@ class JobState:
     outputs: Mapping[str, Any] | None = None
     """Of the latest success."""
     files: Mapping[str, str] | None = None
+    strays: Mapping[Handle, int] | None = None
+    """Executions under our tokens, with their attempts, that are not the ones we count on; each was recorded and is to be stopped."""
 
     @property
     def is_open(self) -> bool:
@@ -260,8 +276,6 @@ class Run:
     round: int
     opened: bool
     cancel: Cancel | None = None
-    cancelling: bool = False
-    """Some jobs still have to hear of the cancellation."""
     outcome: Literal["succeeded", "failed", "cancelled"] | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -270,6 +284,15 @@ class Run:
     """Stops that were flagged for a person and are still open."""
     doubted: int = 0
     """Attempts in doubt."""
+    stopping: int = 0
+    """Attempts under way that a person, or the run's cancellation, wants to end."""
+    removed: "Map[JobName, tuple[Attempt, ...]]" = Map()  # noqa: RUF009  (immutable)
+    """Attempts of jobs that a newer document does not have: should one come back, its attempts are numbered on from these."""
+
+    @property
+    def cancelling(self) -> bool:
+        """Some jobs still have to hear of the cancellation."""
+        return self.cancel is not None and self.unfinished > self.stopping
 
     @property
     def finished(self) -> bool:
@@ -328,7 +351,6 @@ class RunFold:
         self.round = run.round
         self.opened = run.opened
         self.cancel = run.cancel
-        self.cancelling = run.cancelling
         self.outcome = run.outcome
         self.started_at = run.started_at
         self.finished_at = run.finished_at
@@ -336,6 +358,8 @@ class RunFold:
         self.reopen_requests = run.reopen_requests
         self.flagged = run.flagged
         self.doubted = run.doubted
+        self.stopping = run.stopping
+        self.removed = run.removed
 
     def freeze(self) -> RunState:
         """The state so far; the builder may go on afterwards."""
@@ -358,13 +382,14 @@ class RunFold:
             round=self.round,
             opened=self.opened,
             cancel=self.cancel,
-            cancelling=self.cancelling,
             outcome=self.outcome,
             started_at=self.started_at,
             finished_at=self.finished_at,
             reopen_requests=self.reopen_requests,
             flagged=self.flagged,
             doubted=self.doubted,
+            stopping=self.stopping,
+            removed=self.removed,
         )
         self._thaw(frozen)
         return frozen
@@ -480,30 +505,37 @@ class RunFold:
                     pass
                 case phase:
                     raise _impossible(event, name, phase)
-            self.jobs[name] = JobState(Ready(at), state.attempts, state.outputs, state.files)
-            self.ready = push(self.ready, self.plan.rank[name])
+            rank = self.plan.rank[name]
+            self._take(rank)
+            self.jobs[name] = JobState(Ready(at), state.attempts, state.outputs, state.files, state.strays)
+            self.ready = push(self.ready, rank)
             timeouts = self.plan.jobs[name].timeouts
-            if timeouts.queue_minutes is not None or timeouts.total_minutes is not None:
+            if timeouts.queue_minutes is not None or (timeouts.total_minutes is not None and state.attempts):
                 self.live[name] = True
-            else:
+            elif state.attempts:
                 self.live.pop(name, None)
 
     def _settled(self, event: JobSettled, at: datetime) -> None:
         state = self._get(event.job)
         if not isinstance(state.phase, Waiting | Ready | Backoff):
             raise _impossible(event, event.job, state.phase)
+        self._take(self.plan.rank[event.job])
         self._end(event.job, state, Done(event.outcome, at, event.reason))
 
     def _queued(self, event: AttemptQueued, at: datetime) -> None:
         state = self._get(event.job)
+        ready_at: datetime | None = None
         match state.phase:
-            case Waiting(remaining=0) | Ready() | Backoff():
+            case Ready(since=since):
+                ready_at = since
+            case Waiting(remaining=0) | Backoff():
                 pass
             case phase:
                 raise _impossible(event, event.job, phase)
         if event.attempt != len(state.attempts) + 1:
             raise CorruptStream(f"attempt {event.attempt} of {event.job} cannot follow {len(state.attempts)}")
-        self.jobs[event.job] = JobState(Queued(event.attempt, at), state.attempts, state.outputs, state.files)
+        self._take(self.plan.rank[event.job])
+        self._put(event.job, state, Queued(event.attempt, at, ready_at=ready_at))
         self.live[event.job] = True
         self.active += 1
         if self.started_at is None:
@@ -511,28 +543,37 @@ class RunFold:
 
     def _claimed(self, event: AttemptClaimed, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
-        if isinstance(phase, Submitted):
+        if isinstance(phase, Submitted | Claimed) or (isinstance(phase, Doubted) and phase.handle is not None):
             raise _impossible(event, event.job, phase)
         self._leave_doubt(phase)
+        ready_at = phase.ready_at if isinstance(phase, Queued) else None
         claimed = Claimed(
-            event.attempt, phase.queued_at, phase.stop, at, event.claimer, event.request, event.send_before
+            event.attempt, phase.queued_at, phase.stop, at, event.claimer, event.request, event.send_before, ready_at
         )
-        self.jobs[event.job] = JobState(claimed, state.attempts, state.outputs, state.files)
+        self._put(event.job, state, claimed)
 
     def _claim_released(self, event: ClaimReleased, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         if not isinstance(phase, Claimed):
             raise _impossible(event, event.job, phase)
-        queued = Queued(event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason)
-        self.jobs[event.job] = JobState(queued, state.attempts, state.outputs, state.files)
+        queued = Queued(event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason, phase.ready_at)
+        self._put(event.job, state, queued)
 
     def _submitted(self, event: AttemptSubmitted, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         if isinstance(phase, Submitted):
             raise _impossible(event, event.job, phase)
         self._leave_doubt(phase)
-        submitted = Submitted(event.attempt, phase.queued_at, phase.stop, event.handle, at, event.started_at)
-        self.jobs[event.job] = JobState(submitted, state.attempts, state.outputs, state.files)
+        submitted_at, started_at = at, event.started_at
+        if isinstance(phase, Doubted) and phase.handle is not None:
+            if phase.handle != event.handle:
+                raise _impossible(event, event.job, phase)
+            submitted_at, started_at = phase.submitted_at or at, started_at or phase.started_at
+        self._put(
+            event.job,
+            state,
+            Submitted(event.attempt, phase.queued_at, phase.stop, event.handle, submitted_at, started_at),
+        )
 
     def _started(self, event: AttemptStarted, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
@@ -541,35 +582,52 @@ class RunFold:
         started = Submitted(
             phase.attempt, phase.queued_at, phase.stop, phase.handle, phase.submitted_at, event.started_at
         )
-        self.jobs[event.job] = JobState(started, state.attempts, state.outputs, state.files)
+        self._put(event.job, state, started)
 
     def _succeeded(self, event: AttemptSucceeded, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         attempt = self._ended_attempt(phase, "succeeded", at, event.exit_code, event.started_at, event.ended_at)
-        ended = JobState(state.phase, (*state.attempts, attempt), event.outputs, event.files)
+        ended = JobState(state.phase, (*state.attempts, attempt), event.outputs, event.files, state.strays)
         self._end(event.job, ended, Done("succeeded", at))
 
     def _failed(self, event: AttemptFailed, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         status: Literal["timed_out", "failed"] = "timed_out" if event.failure == "timeout" else "failed"
         attempt = self._ended_attempt(
-            phase, status, at, event.exit_code, event.started_at, event.ended_at, event.failure, event.reason
+            phase,
+            status,
+            at,
+            event.exit_code,
+            event.started_at,
+            event.ended_at,
+            event.failure,
+            event.reason,
+            assumed=event.assumed,
         )
-        ended = JobState(state.phase, (*state.attempts, attempt), event.outputs or state.outputs, state.files)
+        outputs = event.outputs or state.outputs
+        ended = JobState(state.phase, (*state.attempts, attempt), outputs, state.files, state.strays)
         if event.retry_at is None:
             self._end(event.job, ended, Done(status, at, event.reason))
             return
         self._leave(phase)
         backoff = Backoff(at, event.retry_at, event.failure, event.reason)
-        self.jobs[event.job] = JobState(backoff, ended.attempts, ended.outputs, ended.files)
+        self._put(event.job, ended, backoff)
         self.live[event.job] = True
 
     def _cancelled(self, event: AttemptCancelled, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         attempt = self._ended_attempt(
-            phase, "cancelled", at, event.exit_code, event.started_at, event.ended_at, "cancelled", event.reason
+            phase,
+            "cancelled",
+            at,
+            event.exit_code,
+            event.started_at,
+            event.ended_at,
+            "cancelled",
+            event.reason,
+            assumed=event.assumed,
         )
-        ended = JobState(state.phase, (*state.attempts, attempt), state.outputs, state.files)
+        ended = JobState(state.phase, (*state.attempts, attempt), state.outputs, state.files, state.strays)
         self._end(event.job, ended, Done("cancelled", at, event.reason))
 
     def _doubted(self, event: AttemptDoubted, at: datetime) -> None:
@@ -590,18 +648,23 @@ class RunFold:
             submitted.started_at if submitted else None,
         )
         self.doubted += 1
-        self.jobs[event.job] = JobState(doubted, state.attempts, state.outputs, state.files)
+        self._put(event.job, state, doubted)
 
     def _stop_requested(self, event: StopRequested, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
-        if phase.stop is not None and phase.stop.flagged_at is not None:
-            self.flagged -= 1
+        if phase.stop is not None:
+            if phase.stop.cause != "timeout":
+                raise _impossible(event, event.job, phase)
+            if phase.stop.flagged_at is not None:
+                self.flagged -= 1
+        if event.cause != "timeout":
+            self.stopping += 1
         stop = Stop(event.cause, event.reason, at, event.flag_at)
         self.jobs[event.job] = replace(state, phase=replace(phase, stop=stop))
 
     def _stop_sent(self, event: StopSent, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
-        if phase.stop is None:
+        if phase.stop is None or phase.stop.sent_at is not None:
             raise _impossible(event, event.job, phase)
         self.jobs[event.job] = replace(state, phase=replace(phase, stop=replace(phase.stop, sent_at=at)))
 
@@ -614,12 +677,19 @@ class RunFold:
 
     def _late(self, event: LateReported, at: datetime) -> None:
         state = self._get(event.job)
+        strays = state.strays
+        if event.handle is not None:
+            strays = {**(strays or {}), event.handle: event.attempt}
+        if isinstance(state.phase, _OPEN) and state.phase.attempt == event.attempt and event.handle is not None:
+            # A second execution beside the one that is bound.
+            self.jobs[event.job] = replace(state, strays=strays)
+            return
         if not 1 <= event.attempt <= len(state.attempts):
             raise CorruptStream(f"a late report names attempt {event.attempt} of {event.job}, which has not ended")
         attempts = list(state.attempts)
         ended = attempts[event.attempt - 1]
         attempts[event.attempt - 1] = replace(ended, late=(*ended.late, event.report))
-        self.jobs[event.job] = replace(state, attempts=tuple(attempts))
+        self.jobs[event.job] = replace(state, attempts=tuple(attempts), strays=strays)
 
     def _marked(self, event: JobMarked, at: datetime) -> None:
         state = self._get(event.job)
@@ -631,19 +701,21 @@ class RunFold:
                 self._tally(event.outcome, 1)
                 self._recount(event.job, outcome, event.outcome)
                 self.jobs[event.job] = replace(state, phase=done)
-            case Doubted():
-                attempt = self._ended_attempt(phase, "abandoned", at, None, None, None, None, event.reason)
+            case Queued() | Claimed() | Submitted() | Doubted():
+                given_up = isinstance(phase, Doubted) or (phase.stop is not None and phase.stop.flagged_at is not None)
+                if not given_up:
+                    raise _impossible(event, event.job, phase)
+                attempt = self._ended_attempt(
+                    phase, "abandoned", at, None, None, None, None, event.reason, assumed=True
+                )
                 self._end(event.job, replace(state, attempts=(*state.attempts, attempt)), done)
             case Waiting() | Ready() | Backoff():
                 self._end(event.job, state, done)
-            case _:
-                raise _impossible(event, event.job, phase)
 
     def _cancel_requested(self, event: RunCancelRequested, at: datetime) -> None:
         if self.cancel is not None:
             raise CorruptStream("a run is cancelled once a round")
         self.cancel = Cancel(event.by, event.reason, at)
-        self.cancelling = True
 
     def _reopened(self, event: RunReopened, at: datetime) -> None:
         if self.outcome is None:
@@ -651,6 +723,10 @@ class RunFold:
         plan = self.plans(event.document)
         old = self.all_jobs()
         again = reopened_jobs(old, plan, event.jobs, failed=event.failed)
+        removed = self.removed.mutate()
+        for name, dropped in old.items():
+            if name not in plan.jobs and dropped.attempts:
+                removed[name] = dropped.attempts
         jobs: MapMutation[JobName, JobState] = Map().mutate()
         tally: dict[str, int] = {}
         unsettled: Heap = EMPTY
@@ -670,8 +746,11 @@ class RunFold:
                     remaining += 1
                 else:
                     counts[_counted_as(kept.phase.outcome)] += 1
-            attempts = state.attempts if state is not None else ()
-            jobs[name] = JobState(Waiting(at, remaining, **counts), attempts)
+            if state is not None:
+                attempts, strays = state.attempts, state.strays
+            else:
+                attempts, strays = removed.pop(name, ()), None
+            jobs[name] = JobState(Waiting(at, remaining, **counts), attempts, strays=strays)
             if remaining == 0:
                 unsettled = push(unsettled, plan.rank[name])
         self.plan = plan
@@ -684,12 +763,13 @@ class RunFold:
         self.tally = tally
         self.unfinished = len(plan.jobs) - sum(tally.values())
         self.round += 1
+        self.removed = removed.finish()
         self.cancel = None
-        self.cancelling = False
         self.outcome = None
         self.finished_at = None
         self.flagged = 0
         self.doubted = 0
+        self.stopping = 0
         if event.request:
             self.reopen_requests |= {event.request}
 
@@ -698,9 +778,18 @@ class RunFold:
             raise CorruptStream(f"a run with {self.unfinished} unfinished jobs cannot have finished")
         self.outcome = event.outcome
         self.finished_at = at
-        self.cancelling = False
 
     # Pieces that several events share.
+
+    def _put(self, name: JobName, state: JobState, phase: Phase) -> None:
+        self.jobs[name] = JobState(phase, state.attempts, state.outputs, state.files, state.strays)
+
+    def _take(self, rank: int) -> None:
+        """A decision about that job was made. Decisions are made in the order of ranks, so that it usually stands first."""
+        if self.unsettled is not None and self.unsettled.value == rank:
+            self.unsettled = pop(self.unsettled)[1]
+        if self.ready is not None and self.ready.value == rank:
+            self.ready = pop(self.ready)[1]
 
     def _get(self, name: JobName) -> JobState:
         state = self.jobs.get(name)
@@ -725,6 +814,8 @@ class RunFold:
         ended_at: datetime | None,
         failure: FailureClass | None = None,
         reason: str = "",
+        *,
+        assumed: bool = False,
     ) -> Attempt:
         handle = submitted_at = None
         if isinstance(phase, Submitted | Doubted):
@@ -743,6 +834,7 @@ class RunFold:
             exit_code,
             failure,
             reason,
+            assumed=assumed,
         )
 
     def _leave_doubt(self, phase: Phase) -> None:
@@ -751,15 +843,18 @@ class RunFold:
 
     def _leave(self, phase: Open) -> None:
         self._leave_doubt(phase)
-        if phase.stop is not None and phase.stop.flagged_at is not None:
-            self.flagged -= 1
+        if phase.stop is not None:
+            if phase.stop.flagged_at is not None:
+                self.flagged -= 1
+            if phase.stop.cause != "timeout":
+                self.stopping -= 1
         self.active -= 1
 
     def _end(self, name: JobName, state: JobState, done: Done) -> None:
         if isinstance(state.phase, _OPEN):
             self._leave(state.phase)
         self.live.pop(name, None)
-        self.jobs[name] = JobState(done, state.attempts, state.outputs, state.files)
+        self._put(name, state, done)
         self.unfinished -= 1
         self._tally(done.outcome, 1)
         counted = _counted_as(done.outcome)
@@ -774,7 +869,7 @@ class RunFold:
                     phase.failed + (counted == "failed"),
                     phase.skipped + (counted == "skipped"),
                 )
-                self.jobs[dependent] = JobState(waiting, other.attempts, other.outputs, other.files)
+                self._put(dependent, other, waiting)
                 if waiting.remaining == 0:
                     self.unsettled = push(self.unsettled, self.plan.rank[dependent])
 

@@ -16,7 +16,7 @@ from immutables import Map
 from pydantic import TypeAdapter
 
 from shared.events import RunRequested
-from shared.ids import Digest, JobName, RunId, WorkflowName
+from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
 from shared.state.heap import EMPTY, Heap, push
 from shared.state.run import (
     Attempt,
@@ -67,13 +67,15 @@ class _RunBody:
     round: int
     opened: bool
     cancel: Cancel | None
-    cancelling: bool
     outcome: Literal["succeeded", "failed", "cancelled"] | None
     started_at: datetime | None
     finished_at: datetime | None
     reopen_requests: tuple[str, ...]
     flagged: int
     doubts: int
+    stopping: int
+    strays: dict[JobName, Mapping[Handle, int]]
+    removed: dict[JobName, tuple[Attempt, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def dump(state: Run) -> bytes:
     attempts: dict[JobName, tuple[Attempt, ...]] = {}
     outputs: dict[JobName, Mapping[str, Any]] = {}
     files: dict[JobName, Mapping[str, str]] = {}
+    strays: dict[JobName, Mapping[Handle, int]] = {}
     for name in state.plan.jobs:
         job = state.jobs[name]
         match job.phase:
@@ -140,6 +143,8 @@ def dump(state: Run) -> bytes:
             outputs[name] = job.outputs
         if job.files is not None:
             files[name] = job.files
+        if job.strays is not None:
+            strays[name] = job.strays
     body = _RunBody(
         run=state.run,
         request=state.request,
@@ -165,13 +170,15 @@ def dump(state: Run) -> bytes:
         round=state.round,
         opened=state.opened,
         cancel=state.cancel,
-        cancelling=state.cancelling,
         outcome=state.outcome,
         started_at=state.started_at,
         finished_at=state.finished_at,
         reopen_requests=tuple(sorted(state.reopen_requests)),
         flagged=state.flagged,
         doubts=state.doubted,
+        stopping=state.stopping,
+        strays=strays,
+        removed=dict(sorted(state.removed.items())),
     )
     return _sealed(_run_adapter().dump_json(body))
 
@@ -193,7 +200,13 @@ def load(body: bytes, plans: Plans) -> Run:
     jobs = Map[JobName, JobState]().mutate()
     for group in groups:
         for name, phase in group.items():
-            jobs[name] = JobState(phase, read.attempts.get(name, ()), read.outputs.get(name), read.files.get(name))
+            jobs[name] = JobState(
+                phase,
+                read.attempts.get(name, ()),
+                read.outputs.get(name),
+                read.files.get(name),
+                read.strays.get(name),
+            )
     if len(jobs) != len(plan.jobs) or any(name not in jobs for name in plan.jobs):
         raise ValueError("the snapshot's jobs are not those of its document")
     live = Map[JobName, bool]().mutate()
@@ -216,13 +229,14 @@ def load(body: bytes, plans: Plans) -> Run:
         round=read.round,
         opened=read.opened,
         cancel=read.cancel,
-        cancelling=read.cancelling,
         outcome=read.outcome,
         started_at=read.started_at,
         finished_at=read.finished_at,
         reopen_requests=frozenset(read.reopen_requests),
         flagged=read.flagged,
         doubted=read.doubts,
+        stopping=read.stopping,
+        removed=Map(read.removed),
     )
 
 

@@ -51,6 +51,9 @@ class Holder:
     admitted_at: datetime
     scheduled_at: datetime | None
     request: RunRequested
+    """To open the run with, should it turn out never to have begun."""
+    displaced_by: RunId | None = None
+    """The run that takes its place; it is to be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,17 @@ class WorkflowState:
         """The version of that number; numbers are dense from 1."""
         return self.versions[number - 1] if 1 <= number <= len(self.versions) else None
 
+    @property
+    def waiting(self) -> tuple[Held, ...]:
+        """Who would be let in if there were room: a pause stops scheduled starts, also of those that were due before it."""
+        if self.pause is None:
+            return self.held
+        return tuple(one for one in self.held if one.request.trigger != "schedule")
+
+    def knows(self, run: RunId) -> bool:
+        """Whether the run holds a place or waits for one."""
+        return run in self.holders or any(one.run == run for one in self.held)
+
 
 def fold_workflow(
     events: Iterable[tuple[datetime, Event]], state: NotRegistered | WorkflowState = NotRegistered()
@@ -123,14 +137,16 @@ def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: date
             return replace(state, watermark=event.until, next_at=event.next_at, at=at)
         case WorkflowState(), InstantSkipped() | InstantsMissed():
             return replace(state, at=at)
-        case WorkflowState(), RunAdmitted():
-            held = tuple(one for one in state.held if one.run != event.run)
+        case WorkflowState(), RunAdmitted() if event.run not in state.holders:
             holders = state.holders.set(event.run, Holder(at, event.request.scheduled_at, event.request))
-            return replace(state, holders=holders, held=held, at=at)
-        case WorkflowState(), RunHeld():
+            for displaced in event.displaces:
+                if displaced in holders:
+                    holders = holders.set(displaced, replace(holders[displaced], displaced_by=event.run))
+            return replace(state, holders=holders, held=_without(state.held, event.run), at=at)
+        case WorkflowState(), RunHeld() if not state.knows(event.run):
             return replace(state, held=(*state.held, Held(event.run, event.request, at, event.reason)), at=at)
-        case WorkflowState(), HeldRunDropped():
-            return replace(state, held=tuple(one for one in state.held if one.run != event.run), at=at)
+        case WorkflowState(), HeldRunDropped() if any(one.run == event.run for one in state.held):
+            return replace(state, held=_without(state.held, event.run), at=at)
         case WorkflowState(), RunReleased() if event.run in state.holders:
             previous = state.previous_success_at
             if event.outcome == "succeeded" and event.scheduled_at is not None:
@@ -138,3 +154,10 @@ def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: date
             return replace(state, holders=state.holders.delete(event.run), previous_success_at=previous, at=at)
         case _:
             raise CorruptStream(f"{event.type} cannot follow in the stream of a workflow: {type(state).__name__}")
+
+
+def _without(held: tuple[Held, ...], run: RunId) -> tuple[Held, ...]:
+    # Who is let in almost always stands first; then nothing is compared.
+    if held and held[0].run == run:
+        return held[1:]
+    return tuple(one for one in held if one.run != run)
