@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from shared import effects as effect_types
+from shared.effects import Effect
 from shared.errors import CorruptStream
 from shared.events import Event, KnownEvent, UnknownEvent
 from shared.ids import CommitId, StreamName
@@ -44,8 +46,9 @@ def body_of(events: Sequence[Event]) -> str:
     Raises `ValueError` when it would exceed `COMMIT_BYTES_MAX`: deciding must have cut the decision into slices.
     """
     body = "[" + ",".join(_text_of(event) for event in events) + "]"
-    if len(body) > COMMIT_BYTES_MAX and len(body.encode()) > COMMIT_BYTES_MAX:
-        raise ValueError(f"a commit of {len(body)} characters exceeds {COMMIT_BYTES_MAX} bytes")
+    size = len(body) if body.isascii() else len(body.encode())
+    if size > COMMIT_BYTES_MAX:
+        raise ValueError(f"a commit of {size} bytes exceeds {COMMIT_BYTES_MAX}")
     return body
 
 
@@ -145,3 +148,45 @@ def check_chain(records: Sequence[Record], *, after_hash: str = FIRST_HASH, afte
         if right != record.hash:
             raise CorruptStream(f"{record.stream}: commit {record.version} was altered")
         previous, version = record.hash, record.version
+
+
+# --- effects, as messages on a queue ----------------------------------------------------------------------------------
+
+_EFFECTS: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind)
+    for kind in (
+        effect_types.StartAttempt,
+        effect_types.StopAttempt,
+        effect_types.ObserveAttempt,
+        effect_types.AdvanceRun,
+        effect_types.OpenRun,
+        effect_types.CancelDisplaced,
+        effect_types.TellWorkflow,
+        effect_types.TickWorkflow,
+        effect_types.CheckHolders,
+    )
+}
+
+
+def effects_to_json(effects: Sequence[Effect]) -> str:
+    """One message: a list, because what one decision led to travels together."""
+    parts = []
+    for effect in effects:
+        name = type(effect).__name__
+        fields = _EFFECTS[name].dump_json(effect, exclude_defaults=True).decode()
+        parts.append(f'{{"effect":"{name}",{fields[1:]}')
+    return "[" + ",".join(parts) + "]"
+
+
+def effects_from_json(text: str) -> list[Effect]:
+    """Raises `ValueError` for a message that is not ours, or of a newer release."""
+    items = json.loads(text)
+    if not isinstance(items, list):
+        raise ValueError("a message must be a list of effects")
+    effects: list[Effect] = []
+    for item in items:
+        adapter = _EFFECTS.get(item.pop("effect", "")) if isinstance(item, dict) else None
+        if adapter is None:
+            raise ValueError("a message holds something that is not an effect of this release")
+        effects.append(adapter.validate_python(item))
+    return effects
