@@ -57,6 +57,12 @@ def test_a_newer_one_of_the_same_fold_version_replaces_it(snapshots: Snapshots) 
     assert snapshots.get(STREAM, 3) == newer
 
 
+def test_one_of_the_same_version_replaces_what_may_have_been_damaged(snapshots: Snapshots) -> None:
+    snapshots.put(replace(TAKEN, body=b"damaged"))
+    snapshots.put(TAKEN)
+    assert snapshots.get(STREAM, 3) == TAKEN
+
+
 def test_it_names_the_commit_it_was_made_of_so_that_a_reader_can_tell_another_history_fault_49(
     snapshots: Snapshots,
 ) -> None:

@@ -16,7 +16,8 @@ import pytest
 from shared import codec
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable
 from shared.ids import CommitId, RunId, run_stream
-from shared.ports import Snapshot
+from shared.ports import PAGE_MAX, Snapshot
+from shared.stores.paging import bounded
 from shared.stores.sqlite import (
     SCHEMA_VERSION,
     SqliteDatabase,
@@ -184,6 +185,16 @@ def test_the_data_version_changes_with_the_writes_of_others_and_not_with_own_one
     with SqliteDatabase(path) as other:
         SqliteStore(other).append(commit_after(None, stream=OTHER))
     assert database.data_version() != before
+
+
+def test_no_page_is_longer_than_the_bound_whatever_is_asked(database: SqliteDatabase) -> None:
+    store = SqliteStore(database)
+    records = chain(PAGE_MAX + 1)
+    with store.batch():
+        append_all(store, records)
+    assert store.read(STREAM, limit=PAGE_MAX * 5) == records[:PAGE_MAX]
+    assert len(store.moved_since(0, PAGE_MAX * 5)) == PAGE_MAX
+    assert bounded(PAGE_MAX * 5) == PAGE_MAX
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

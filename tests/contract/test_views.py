@@ -49,7 +49,10 @@ def a_run(number: int, **changes: Any) -> RunRow:
 
 def all_pages(views: Views, where: RunFilter = RunFilter(), *, limit: int = 50) -> list[RunRow]:
     rows, cursor = views.runs(where, limit=limit)
+    seen: set[str] = set()
     while cursor:
+        assert cursor not in seen, "the pages go round in a circle"
+        seen.add(cursor)
         more, cursor = views.runs(where, cursor=cursor, limit=limit)
         assert len(more) <= limit
         rows += more
