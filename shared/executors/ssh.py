@@ -61,7 +61,7 @@ class Remote:
             words += ["-i", self.facts["identity"]]
         # With data, the text must come on the command line; then it holds no values.
         command = f"sh -c {shlex.quote(self.place + text)}" if data else "sh -s"
-        environment = {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_TOKEN"}
+        environment = {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_OUTPUTS"}
         answer = subprocess.run(
             [*words, "--", self.facts["ssh"], command],
             input=data or (self.place + text).encode(errors="surrogateescape"),

@@ -97,12 +97,15 @@ rf_launch() { # the words of this step, and of those after it; rf_count says how
 set -C
 if ! { echo "$$" >"$rf_guard/pid"; } 2>/dev/null; then
     [ -e "$rf_guard/pid" ] || exit 73
+    rf_looks=0
     while :; do
         rf_code=''
         # The first may end between two looks; only a look at the code after one at the process is conclusive.
         rf_pid='' && read -r rf_pid <"$rf_guard/pid"
         rf_alive='' && [ -n "$rf_pid" ] && kill -0 "$rf_pid" 2>/dev/null && rf_alive=yes
         { read -r rf_code rf_why <"$rf_guard/exit"; } 2>/dev/null && rf_answer "$rf_code"
+        # The first has made the file and is about to write its number.
+        [ -n "$rf_pid" ] || [ "$rf_looks" -ge 5 ] || { rf_looks=$((rf_looks + 1)) && sleep 1 && continue; }
         [ -n "$rf_alive" ] || { echo "runfold: unknown" && exit 70; }
         [ -n "$rf_wait" ] || { echo "runfold: running" && exit 75; }
         sleep 1

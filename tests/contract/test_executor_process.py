@@ -389,6 +389,20 @@ def test_a_tree_that_ignores_the_stop_is_killed_after_the_grace_wherever_it_hide
     assert is_over(int(path.read_text()))
 
 
+def test_a_stop_leaves_the_same_attempt_of_another_home_alone(world: World, tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    request = world.shell("sleep 60")
+    for one in (world, other):
+        one.executor.start(request)
+        one.until((one.directory(request) / "job").exists)
+    world.executor.stop(world.reference(request), grace_seconds=0)
+    assert world.end(request).status == "cancelled"
+    world.until(lambda: world.executor.tick(now()) is None)
+    assert other.look(request).status == "running"
+    other.executor.stop(other.reference(request), grace_seconds=0)
+    assert other.end(request).status == "cancelled"
+
+
 def test_stopping_what_has_ended_changes_nothing(world: World) -> None:  # fault 56
     request = world.shell("exit 0")
     world.run(request)

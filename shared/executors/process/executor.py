@@ -265,9 +265,9 @@ class ProcessExecutor:
         due = [stop for stop in self._stops if stop.next_at <= now]
         if due:
             everything = [one for one in system.processes() if not one.ended and one.pid != self._me]
-            tokens = {one.pid: system.token_of(one.pid) for one in everything}
+            markers = {one.pid: system.marker_of(one.pid) for one in everything}
             self._stops = [
-                stop for stop in self._stops if stop.next_at > now or self._carry_on(stop, now, everything, tokens)
+                stop for stop in self._stops if stop.next_at > now or self._carry_on(stop, now, everything, markers)
             ]
         return min((stop.next_at for stop in self._stops), default=None)
 
@@ -358,7 +358,7 @@ class ProcessExecutor:
 
     def _spawn(self, request: Request, plan: Plan, part: _Part, host: str) -> None:
         work = f"{part.guard}/work"
-        environment = self._plan.environment_of(request, plan, host=host, outputs=f"{work}/outputs.json")
+        environment = self._plan.environment_of(request, plan, host=host, outputs=_outputs_path(part))
         steps = plan.steps
         directory, user, copy_to = plan.directory, plan.user, plan.copy_to
         if (remote := plan.remotes.get(host)) is not None:
@@ -576,14 +576,14 @@ class ProcessExecutor:
         self._stops.append(stop)
 
     def _carry_on(
-        self, stop: _Stop, now: datetime, everything: Sequence[system.Process], tokens: Mapping[int, str | None]
+        self, stop: _Stop, now: datetime, everything: Sequence[system.Process], markers: Mapping[int, str | None]
     ) -> bool:
         """Whether the stop is still under way."""
         part = stop.part
         pids = {
             one.pid
             for one in everything
-            if (part.wrapper and one.session == part.wrapper) or tokens[one.pid] == part.token
+            if (part.wrapper and one.session == part.wrapper) or markers[one.pid] == _outputs_path(part)
         } - {part.wrapper}
         if not pids and self._look_of(part.guard).phase != "wrapper":
             return False
@@ -767,6 +767,10 @@ def _combined(reference: Reference, each: Mapping[str, Report]) -> Report:
         if succeeded
         else {},
     )
+
+
+def _outputs_path(part: _Part) -> str:
+    return f"{part.guard}/work/outputs.json"
 
 
 def _log_name(part: _Part, host: str) -> str:

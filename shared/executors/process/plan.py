@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import TargetRefused
-from shared.executors.process.system import TOKEN_VARIABLE
+from shared.executors.process.system import MARKER_VARIABLE
 from shared.ids import workflow_of
 from shared.ports import Request
 
@@ -126,8 +126,8 @@ class Planner:
             "RUNFOLD_JOB": request.job,
             "RUNFOLD_ATTEMPT": str(request.attempt),
             "RUNFOLD_WORKFLOW": workflow_of(request.run),
-            "RUNFOLD_OUTPUTS": outputs,
-            TOKEN_VARIABLE: request.token,
+            "RUNFOLD_TOKEN": request.token,
+            MARKER_VARIABLE: outputs,
         }
         if host:
             environment["RUNFOLD_HOST"] = host

@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-TOKEN_VARIABLE = "RUNFOLD_TOKEN"  # noqa: S105
-"""In the environment of every process of an attempt, so that those that left its session are found (fault 30)."""
+MARKER_VARIABLE = "RUNFOLD_OUTPUTS"
+"""In the environment of every process of an attempt, so that those that left its session are found (fault 30). It holds a path,
+which no other attempt on this machine has; a token may occur once in every home."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -71,13 +72,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def token_of(pid: int) -> str | None:
-    """The attempt that a process says it belongs to; None also where its environment may not be read."""
+def marker_of(pid: int) -> str | None:
+    """Of the attempt that a process says it belongs to; None also where its environment may not be read."""
     environment = _read(f"/proc/{pid}/environ", bytes_max=1 << 22)
-    marker = TOKEN_VARIABLE.encode() + b"="
+    marker = MARKER_VARIABLE.encode() + b"="
     for entry in environment.split(b"\0"):
         if entry.startswith(marker):
-            return entry[len(marker) :].decode(errors="replace")
+            return os.fsdecode(entry[len(marker) :])
     return None
 
 
