@@ -1,0 +1,122 @@
+"""Carries out a batch of effects from a queue, and commits what was learnt: one load, one fold, one commit for each stream and batch.
+
+What cannot be done for now (a conflict that does not end, a throttled table, a stream that holds events newer than this code) is given
+back, to be delivered again later; it never holds up the rest.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from shared.decide.commands import Advance, Command
+from shared.effects import (
+    AdvanceRun,
+    CancelDisplaced,
+    CheckHolders,
+    Effect,
+    ObserveAttempt,
+    OpenRun,
+    StartAttempt,
+    StopAttempt,
+    TellWorkflow,
+    TickWorkflow,
+)
+from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable, UnknownEvents
+from shared.ids import RunId, run_stream
+from shared.usecases.admission import Admission
+from shared.usecases.dispatch import Dispatch, Learnt
+from shared.usecases.transact import Transact
+
+logger = logging.getLogger("runfold.work")
+
+_Asked = TypeVar("_Asked")
+_LATER = (Conflict, StoreUnavailable, UnknownEvents)
+
+
+class Work:
+    def __init__(self, transact: Transact, dispatch: Dispatch, admission: Admission) -> None:
+        self._transact = transact
+        self._dispatch = dispatch
+        self._admission = admission
+
+    def __call__(self, effects: Sequence[Effect]) -> list[Effect]:
+        """Do all of it; what has to be tried again later is answered."""
+        later: list[Effect] = []
+        learnt: list[Learnt] = []
+        observed: list[ObserveAttempt] = []
+        advanced: list[AdvanceRun] = []
+        # The same effect twice in one batch is one effect.
+        for effect in dict.fromkeys(effects) if all(_hashable(one) for one in effects) else effects:
+            match effect:
+                case StartAttempt():
+                    self._try([effect], partial(self._learn, learnt, self._dispatch.start, effect), later)
+                case StopAttempt():
+                    self._try([effect], partial(self._learn, learnt, self._dispatch.stop, effect), later)
+                case ObserveAttempt():
+                    observed.append(effect)
+                case AdvanceRun():
+                    advanced.append(effect)
+                case _:
+                    self._try([effect], partial(self._decide, effect), later)
+        self._observe(observed, learnt, later)
+        self._commit(learnt, advanced, later)
+        return later
+
+    def _observe(self, observed: list[ObserveAttempt], learnt: list[Learnt], later: list[Effect]) -> None:
+        try:
+            learnt.extend(self._dispatch.observe(observed))
+        except _LATER as error:
+            logger.warning("observing %d attempts: %s", len(observed), error)
+            later.extend(observed)
+
+    def _decide(self, effect: Effect) -> None:
+        match effect:
+            case OpenRun():
+                self._admission.open_run(effect)
+            case CancelDisplaced():
+                self._admission.cancel_displaced(effect)
+            case TellWorkflow():
+                self._admission.tell_workflow(effect)
+            case TickWorkflow():
+                self._admission.tick(effect)
+            case CheckHolders():
+                self._admission.check_holders(effect)
+            case StartAttempt() | StopAttempt() | ObserveAttempt() | AdvanceRun():
+                raise AssertionError("carried out elsewhere")
+
+    def _commit(self, learnt: list[Learnt], advanced: list[AdvanceRun], later: list[Effect]) -> None:
+        by_run: dict[RunId, list[Command]] = {}
+        for run, command in learnt:
+            by_run.setdefault(run, []).append(command)
+        for effect in advanced:
+            by_run.setdefault(effect.run, []).append(Advance())
+        for run, commands in by_run.items():
+            # What was learnt here is still true at the target: asking again finds it again.
+            again: list[Effect] = [
+                ObserveAttempt(run, command.job, command.attempt)  # type: ignore[union-attr]
+                for command in commands
+                if not isinstance(command, Advance)
+            ] or [AdvanceRun(run)]
+            commit = partial(self._transact.batch, run_stream(run), commands, by="dispatch", cause="report")
+            self._try(again, commit, later)
+
+    @staticmethod
+    def _learn(learnt: list[Learnt], ask: Callable[[_Asked], list[Learnt]], effect: _Asked) -> None:
+        learnt.extend(ask(effect))
+
+    @staticmethod
+    def _try(effects: list[Effect], do: Callable[[], object], later: list[Effect]) -> None:
+        try:
+            do()
+        except _LATER as error:
+            logger.warning("to be tried again: %s", error)
+            later.extend(effects)
+        except (CorruptStream, NotFound, Rejected) as error:
+            # Nothing here can mend it; the sweep keeps showing the stream until a person does.
+            logger.error("given up: %s", error)
+
+
+def _hashable(effect: Effect) -> bool:
+    # An OpenRun carries a request with parameters, which are mappings.
+    return not isinstance(effect, OpenRun)
