@@ -56,11 +56,12 @@ def request_of(plan: Plan, run: str = "nightly@1", **fields: Any) -> RunRequeste
 
 
 def records_of(
-    stream: StreamName, commits: Sequence[tuple[datetime, Sequence[Event]]], *, cause: str = "test:walk"
+    stream: StreamName, commits: Sequence[tuple[datetime, Sequence[Event]]], *, causes: Sequence[str] = ()
 ) -> list[Record]:
-    """Commits as a store would keep them, chained."""
+    """Commits as a store would keep them, chained; `causes` for the first of them, in order."""
     records: list[Record] = []
     for version, (at, events) in enumerate(commits, start=1):
+        cause = causes[version - 1] if version <= len(causes) else "test:walk"
         records.append(
             record_of(
                 stream,
@@ -84,6 +85,7 @@ class Walk:
     state: RunState = field(default_factory=NotRequested)
     now: datetime = NOON
     commits: list[tuple[datetime, tuple[Event, ...]]] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
 
     def plans(self, digest: Digest) -> Plan:
         assert digest == self.plan.digest
@@ -97,6 +99,7 @@ class Walk:
             if events:
                 self.state = fold(((self.now, event) for event in events), self.plans, self.state)
                 self.commits.append((self.now, tuple(events)))
+                self.causes.append("time" if isinstance(command, Advance) else f"test:{type(command).__name__}")
         return self
 
     @property
@@ -105,7 +108,7 @@ class Walk:
         return self.state
 
     def records(self) -> list[Record]:
-        return records_of(run_stream(self.run.run), self.commits)
+        return records_of(run_stream(self.run.run), self.commits, causes=self.causes)
 
 
 def begun(*jobs: dict[str, Any], request: dict[str, Any] | None = None, **fields: Any) -> Walk:

@@ -1,0 +1,521 @@
+"""What holds inside a run: I1 to I5, I12, I14, kept track of without the fold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from shared.errors import TemplateError
+from shared.events import (
+    AttemptCancelled,
+    AttemptClaimed,
+    AttemptDoubted,
+    AttemptFailed,
+    AttemptQueued,
+    AttemptStarted,
+    AttemptSubmitted,
+    AttemptSucceeded,
+    ClaimReleased,
+    Event,
+    JobMarked,
+    JobSettled,
+    JobsReady,
+    LateReported,
+    RunCancelRequested,
+    RunFinished,
+    RunOpened,
+    RunReopened,
+    RunRequested,
+    StopFlagged,
+    StopRequested,
+    StopSent,
+)
+from shared.ids import Handle, JobName, StreamName, run_stream
+from shared.state.run import Plans
+from shared.template import evaluate
+from shared.usecases.verify.commits import kind_of_cause
+from shared.usecases.verify.violation import Found, Handles
+from shared.workflow.document import Outcome
+
+SECOND_LOOK = timedelta(seconds=60)
+"""Two looks that found nothing are this far apart before work is asked for again (DESIGN, section 5)."""
+CAUSES_OF_TIME = frozenset({"time", "sweep", "tick"})
+"""A commit with such a cause was told nothing by any target, so that nothing in it is evidence."""
+_BAD = frozenset({"failed", "timed_out", "cancelled", "upstream_failed"})
+
+AttemptEvent = (
+    AttemptClaimed
+    | ClaimReleased
+    | AttemptSubmitted
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptCancelled
+    | AttemptDoubted
+    | StopRequested
+    | StopSent
+    | StopFlagged
+)
+_ATTEMPT_EVENTS = (
+    AttemptClaimed,
+    ClaimReleased,
+    AttemptSubmitted,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptFailed,
+    AttemptCancelled,
+    AttemptDoubted,
+    StopRequested,
+    StopSent,
+    StopFlagged,
+)
+
+
+@dataclass(slots=True)
+class _Try:
+    """The attempt under way."""
+
+    number: int
+    handle: Handle | None = None
+    claim: AttemptClaimed | None = None
+    doubt: AttemptDoubted | None = None
+    doubted_at: datetime | None = None
+    stop: StopRequested | None = None
+    flagged: bool = False
+
+
+@dataclass(slots=True)
+class _Job:
+    phase: Literal["waiting", "ready", "open", "backoff", "done"] = "waiting"
+    attempts: int = 0
+    """Numbers used so far."""
+    open: _Try | None = None
+    outcome: Outcome | None = None
+    retry_at: datetime | None = None
+    kept: bool = False
+    """The latest rerun promised not to touch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingStop:
+    """A stop that was asked for, and neither confirmed nor flagged."""
+
+    job: JobName
+    attempt: int
+    flag_at: datetime
+
+
+@dataclass
+class RunChecker:
+    """Follows one run, event by event, and says what should not have happened. Goes on after a violation as well as it can."""
+
+    stream: StreamName
+    plans: Plans
+    handles: Handles
+    jobs: dict[JobName, _Job] = field(default_factory=dict)
+    _request: RunRequested | None = None
+    _requested_at: datetime | None = None
+    _opened: bool = False
+    _cancelled: bool = False
+    _finished: bool = False
+    _under_way: int = 0
+    _over: bool = False
+    """More is under way than allowed, and that has been said."""
+    _outcomes: dict[str, Outcome | None] = field(default_factory=dict)
+    _seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What expressions may look at."""
+    _gone: dict[JobName, int] = field(default_factory=dict)
+    """Attempt numbers used by jobs that a newer document does not have."""
+
+    def check(self, event: Event, at: datetime, cause: str) -> Iterator[Found]:
+        if isinstance(event, RunRequested):
+            yield from self._requested(event, at)
+            return
+        if self._request is None:
+            yield "I8", f"{event.type} is the run's first event"
+            return
+        if self._finished and not isinstance(event, RunReopened | LateReported | JobMarked):
+            yield "I3", f"{event.type} follows the end of the run"
+        for name in _jobs_of(event):
+            if name not in self.jobs:
+                yield "I8", f"{event.type} names the job {name}, which the document does not have"
+                return
+        if isinstance(event, _ATTEMPT_EVENTS):
+            yield from self._of_attempt(event, at, cause)
+            return
+        match event:
+            case RunOpened():
+                yield from self._open(at)
+            case JobsReady():
+                for name in event.jobs:
+                    yield from self._start(name, self.jobs[name], at, "became ready")
+                    self.jobs[name].phase = "ready"
+            case AttemptQueued():
+                yield from self._queued(event, at)
+            case JobSettled():
+                yield from self._settled(event)
+            case LateReported():
+                job = self.jobs[event.job]
+                under_way = job.open is not None and job.open.number == event.attempt
+                if not 1 <= event.attempt <= job.attempts or (under_way and event.handle is None):
+                    yield "I3", f"a late report names attempt {event.attempt} of {event.job}, which has not ended"
+            case JobMarked():
+                yield from self._marked(event)
+            case RunCancelRequested():
+                self._cancelled = True
+            case RunReopened():
+                yield from self._reopened(event)
+            case RunFinished():
+                yield from self._finish(event)
+            case _:
+                yield "I8", f"{event.type} does not belong into a run's stream"
+
+    def pending_stops(self) -> list[PendingStop]:
+        return [
+            PendingStop(name, job.open.number, job.open.stop.flag_at)
+            for name, job in self.jobs.items()
+            if job.open is not None and job.open.stop is not None and not job.open.flagged
+        ]
+
+    # The run.
+
+    def _requested(self, event: RunRequested, at: datetime) -> Iterator[Found]:
+        if self._request is not None:
+            yield "I3", "the run was requested twice"
+            return
+        if run_stream(event.run) != self.stream:
+            yield "I8", f"the stream holds the run {event.run}"
+        self._request = event
+        self._requested_at = at
+        self._opened = event.start_after is None
+        self._plan = self.plans(event.document)
+        for name in self._plan.jobs:
+            self.jobs[name] = _Job()
+            self._show(name)
+
+    def _open(self, at: datetime) -> Iterator[Found]:
+        assert self._request is not None
+        after = self._request.start_after
+        if after is not None and at < after:
+            yield "I4", f"the run opened at {at.isoformat()}, before {after.isoformat()}"
+        self._opened = True
+
+    def _finish(self, event: RunFinished) -> Iterator[Found]:
+        for name, job in self.jobs.items():
+            if job.phase != "done":
+                yield "I3", f"the run finished while {name} had not ended ({job.phase})"
+        outcomes = {job.outcome for job in self.jobs.values()}
+        right = "succeeded" if not outcomes & _BAD else "failed"
+        if self._cancelled and "cancelled" in outcomes:
+            right = "cancelled"
+        if event.outcome != right:
+            yield "I8", f"the run finished as {event.outcome}, and its jobs make it {right}"
+        self._finished = True
+
+    def _reopened(self, event: RunReopened) -> Iterator[Found]:
+        if not self._finished:
+            yield "I3", "a run that has not finished was reopened"
+        before = self.jobs
+        self._plan = self.plans(event.document)
+        again = self._done_again(event, before)
+        jobs: dict[JobName, _Job] = {}
+        for name in self._plan.jobs:
+            old = before.get(name)
+            if old is not None and name not in again:
+                jobs[name] = old
+                old.kept = True
+                continue
+            used = old.attempts if old is not None else self._gone.pop(name, 0)
+            jobs[name] = _Job(attempts=used)
+        for name, old in before.items():
+            if name not in jobs:
+                self._gone[name] = old.attempts
+                self._outcomes.pop(name, None)
+                self._seen.pop(name, None)
+        self.jobs = jobs
+        for name in again:
+            self._show(name, outputs={})
+        self._under_way = sum(1 for job in jobs.values() if job.open is not None)
+        self._over = False
+        self._finished = False
+        self._cancelled = False
+
+    def _done_again(self, event: RunReopened, before: dict[JobName, _Job]) -> set[JobName]:
+        """The jobs that this rerun does again; all others it keeps."""
+        again: set[JobName] = set()
+        for name in self._in_order():
+            old = before.get(name)
+            if (
+                old is None
+                or name in event.jobs
+                or (event.failed and old.outcome in _BAD)
+                or any(one in again for one in self._plan.jobs[name].after)
+            ):
+                again.add(name)
+        return again
+
+    def _in_order(self) -> list[JobName]:
+        """Jobs after those that they come after."""
+        left = {name: len(set(job.after)) for name, job in self._plan.jobs.items()}
+        order = [name for name, count in left.items() if count == 0]
+        for name in order:
+            for dependent in self._plan.dependents[name]:
+                left[dependent] -= 1
+                if left[dependent] == 0:
+                    order.append(dependent)
+        return order
+
+    # A job.
+
+    def _start(self, name: JobName, job: _Job, at: datetime, what: str) -> Iterator[Found]:
+        """Whether the job may go on to be ready, or to its next attempt."""
+        if self._cancelled:
+            yield "I12", f"{name} {what} after the run was cancelled"
+        if not self._opened:
+            yield "I4", f"{name} {what} before the run opened"
+        match job.phase:
+            case "waiting":
+                yield from self._joined(name, what)
+            case "backoff":
+                if job.retry_at is not None and at < job.retry_at:
+                    yield (
+                        "I4",
+                        f"{name} {what} at {at.isoformat()}, before its retry was due at {job.retry_at.isoformat()}",
+                    )
+            case "done" if job.kept:
+                yield "I14", f"{name} {what}, and the rerun had promised to keep it"
+            case "done":
+                yield "I3", f"{name} {what} after it had ended as {job.outcome}"
+            case "open":
+                assert job.open is not None
+                left = "I2" if job.open.doubt is not None else "I1"
+                yield left, f"{name} {what} while attempt {job.open.number} was under way"  # type: ignore[misc]
+                self._close(job)
+            case "ready":
+                pass
+
+    def _joined(self, name: JobName, what: str) -> Iterator[Found]:
+        early = [before for before in self._plan.jobs[name].after if self.jobs[JobName(before)].phase != "done"]
+        if early:
+            yield "I4", f"{name} {what} before {early[0]} had ended"
+        elif self._holds(name) is not True:
+            yield "I4", f"{name} {what}, and its condition did not hold: {self._plan.jobs[name].when}"
+
+    def _holds(self, name: JobName) -> bool | None:
+        """Whether the job's condition holds now; None if it cannot be told."""
+        job = self._plan.jobs[name]
+        ends = [self.jobs[JobName(before)].outcome for before in job.after]
+        match job.when:
+            case "all_done":
+                return True
+            case "all_succeeded":
+                return all(end == "succeeded" for end in ends)
+            case "any_succeeded":
+                return any(end == "succeeded" for end in ends)
+            case "any_failed":
+                return any(end in _BAD for end in ends)
+            case expression:
+                try:
+                    return evaluate(expression, self._context(name))
+                except TemplateError:
+                    return None
+
+    def _context(self, name: JobName) -> dict[str, Any]:
+        request = self._request
+        assert request is not None
+        return {
+            "run": request.run,
+            "workflow": request.workflow,
+            "job": name,
+            "attempt": None,
+            "params": request.parameters,
+            "scheduled_at": request.scheduled_at or self._requested_at,
+            "data_interval_start": request.interval_start,
+            "data_interval_end": request.interval_end,
+            "previous_success_at": request.previous_success_at,
+            "requested_at": self._requested_at,
+            "jobs": self._seen,
+            "outcomes": self._outcomes,
+        }
+
+    def _show(self, name: JobName, outputs: dict[str, Any] | None = None) -> None:
+        """Let expressions see the job as it is now."""
+        outcome = self.jobs[name].outcome
+        self._outcomes[name] = outcome
+        kept = self._seen.get(name, {}).get("outputs", {})
+        self._seen[name] = {"outputs": kept if outputs is None else outputs, "outcome": outcome}
+
+    def _settled(self, event: JobSettled) -> Iterator[Found]:
+        job = self.jobs[event.job]
+        outcome = event.outcome
+        match job.phase:
+            case "done" if job.kept:
+                yield "I14", f"{event.job} was settled, and the rerun had promised to keep it"
+            case "done":
+                yield "I3", f"{event.job} was settled as {outcome} after it had ended as {job.outcome}"
+            case "open":
+                assert job.open is not None
+                if job.open.doubt is not None:
+                    yield "I2", f"{event.job} was settled as {outcome} while attempt {job.open.number} was in doubt"
+                else:
+                    yield "I3", f"{event.job} was settled as {outcome} while attempt {job.open.number} was under way"
+            case "waiting" if outcome in {"upstream_failed", "skipped", "failed"}:
+                early = [
+                    before for before in self._plan.jobs[event.job].after if self.jobs[JobName(before)].phase != "done"
+                ]
+                if early:
+                    yield "I4", f"{event.job} was settled as {outcome} before {early[0]} had ended"
+                elif self._holds(event.job) is True:
+                    yield "I4", f"{event.job} was settled as {outcome}, and its condition held"
+            case _:
+                if outcome == "succeeded":
+                    yield "I4", f"{event.job} was settled as succeeded without an attempt"
+        self._end(event.job, job, outcome)
+
+    def _marked(self, event: JobMarked) -> Iterator[Found]:
+        job = self.jobs[event.job]
+        if not event.by or not event.reason.strip():
+            what = "I2" if job.open is not None and job.open.doubt is not None else "I3"
+            yield what, f"{event.job} was marked {event.outcome} without a person's name and a reason"  # type: ignore[misc]
+        if job.open is not None and job.open.doubt is None and not job.open.flagged:
+            yield (
+                "I3",
+                f"{event.job} was marked {event.outcome} while attempt {job.open.number} was under way, and not in doubt",
+            )
+        self._end(event.job, job, event.outcome)
+
+    def _end(self, name: JobName, job: _Job, outcome: Outcome, outputs: dict[str, Any] | None = None) -> None:
+        self._close(job)
+        job.phase = "done"
+        job.outcome = outcome
+        self._show(name, outputs)
+
+    def _close(self, job: _Job) -> None:
+        if job.open is not None:
+            job.open = None
+            self._under_way -= 1
+            self._over = False
+
+    # An attempt.
+
+    def _queued(self, event: AttemptQueued, at: datetime) -> Iterator[Found]:
+        job = self.jobs[event.job]
+        yield from self._start(event.job, job, at, f"began attempt {event.attempt}")
+        if event.attempt != job.attempts + 1:
+            yield "I3", f"attempt {event.attempt} of {event.job} follows attempt {job.attempts}"
+        job.attempts = event.attempt
+        job.phase = "open"
+        job.outcome = None
+        job.open = _Try(event.attempt)
+        self._under_way += 1
+        limit = self._plan.workflow.parallelism
+        if self._under_way > limit and not self._over:
+            self._over = True
+            yield (
+                "I5",
+                f"attempt {event.attempt} of {event.job} makes {self._under_way} under way, and {limit} are allowed",
+            )
+
+    def _of_attempt(self, event: AttemptEvent, at: datetime, cause: str) -> Iterator[Found]:
+        job = self.jobs[event.job]
+        current = job.open
+        name = f"attempt {event.attempt} of {event.job}"
+        if current is None or current.number != event.attempt:
+            if 1 <= event.attempt <= job.attempts:
+                yield "I3", f"{event.type} is about {name}, which had ended"
+            else:
+                yield "I1", f"{event.type} is about {name}, which was never decided"
+            return
+        evidence = kind_of_cause(cause) not in CAUSES_OF_TIME
+        match event:
+            case AttemptClaimed():
+                yield from self._claimed(event, current, at)
+            case ClaimReleased():
+                if current.doubt is not None:
+                    yield "I2", f"{name} left its doubt because a claim was given back"
+                elif current.claim is None:
+                    yield "I1", f"{name} gave back a claim that nobody had"
+                current.claim = current.doubt = None
+            case AttemptSubmitted():
+                yield from self._submitted(event, current, evidence)
+            case AttemptStarted():
+                if current.handle is None:
+                    yield "I1", f"{name} runs without being bound to an execution"
+            case AttemptSucceeded():
+                yield from self._left_doubt(event, current, evidence)
+                self._end(event.job, job, "succeeded", event.outputs)
+            case AttemptFailed():
+                yield from (
+                    self._gave_up(event, current, at) if event.assumed else self._left_doubt(event, current, evidence)
+                )
+                outputs = event.outputs or None
+                if event.retry_at is None:
+                    self._end(event.job, job, "timed_out" if event.failure == "timeout" else "failed", outputs)
+                else:
+                    self._close(job)
+                    job.phase = "backoff"
+                    job.retry_at = event.retry_at
+                    self._show(event.job, outputs)
+            case AttemptCancelled():
+                yield from (
+                    self._gave_up(event, current, at) if event.assumed else self._left_doubt(event, current, evidence)
+                )
+                self._end(event.job, job, "cancelled")
+            case AttemptDoubted():
+                current.doubt, current.doubted_at = event, at
+                current.claim = None
+            case StopRequested():
+                current.stop, current.flagged = event, False
+            case StopSent():
+                if current.stop is None:
+                    yield "I12", f"the stop of {name} was sent, and nobody had asked for it"
+            case StopFlagged():
+                if current.stop is None or at < current.stop.flag_at:
+                    yield "I12", f"the stop of {name} was flagged before its time"
+                current.flagged = True
+
+    def _claimed(self, event: AttemptClaimed, current: _Try, at: datetime) -> Iterator[Found]:
+        name = f"attempt {event.attempt} of {event.job}"
+        if current.claim is not None:
+            yield "I1", f"{event.claimer} and {current.claim.claimer} may both send {name}"
+        if current.handle is not None:
+            yield "I1", f"{name} was claimed to be sent again, and is bound to {current.handle}"
+        if current.stop is not None:
+            yield "I12", f"{name} was claimed to be sent after its stop was asked for"
+        if current.doubted_at is not None and current.doubt is not None and at - current.doubted_at < SECOND_LOOK:
+            yield "I2", f"{name} left its doubt to be sent again before it was looked for twice"
+        current.claim, current.doubt, current.doubted_at = event, None, None
+
+    def _submitted(self, event: AttemptSubmitted, current: _Try, evidence: bool) -> Iterator[Found]:
+        name = f"attempt {event.attempt} of {event.job}"
+        yield from self._left_doubt(event, current, evidence)
+        if current.handle is not None and current.handle != event.handle:
+            yield "I1", f"{name} is bound to {event.handle}, and was to {current.handle}"
+        elif not self.handles.bind(event.handle, self.stream, event.job, event.attempt):
+            yield "I1", f"{name} is bound to {event.handle}, and so is another attempt"
+        current.handle = event.handle
+        current.claim = current.doubt = current.doubted_at = None
+
+    def _left_doubt(self, event: AttemptEvent, current: _Try, evidence: bool) -> Iterator[Found]:
+        if current.doubt is not None and not evidence:
+            yield (
+                "I2",
+                f"attempt {event.attempt} of {event.job} left its doubt by {event.type}, of which time alone was the cause",
+            )
+
+    def _gave_up(self, event: AttemptFailed | AttemptCancelled, current: _Try, at: datetime) -> Iterator[Found]:
+        name = f"attempt {event.attempt} of {event.job}"
+        doubt = current.doubt
+        if doubt is None:
+            yield "I2", f"{name} was given up, and was not in doubt"
+        elif doubt.policy != "assume_lost" or doubt.resolve_at is None:
+            yield "I2", f"{name} was given up, and its doubt policy is {doubt.policy}"
+        elif at < doubt.resolve_at:
+            yield "I2", f"{name} was given up at {at.isoformat()}, before {doubt.resolve_at.isoformat()}"
+
+
+def _jobs_of(event: Event) -> tuple[JobName, ...]:
+    if isinstance(event, JobsReady):
+        return event.jobs
+    job = getattr(event, "job", None)
+    return () if job is None else (job,)

@@ -1,0 +1,322 @@
+"""Checks one stream, or every stream of a store, page by page: memory grows with the largest run, not with the store."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.codec import events_in
+from shared.decide.deadlines import deadlines
+from shared.effects import due_of_run, due_of_workflow
+from shared.errors import CorruptStream, NotFound, UnknownEvents
+from shared.events import DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
+from shared.ids import RunId, StreamName, WorkflowName, kind_of, subject_of
+from shared.ports import PAGE_MAX, Dues, EventStore, Record, RunRow, Views, WorkflowRow
+from shared.state.document import Upload, fold_document
+from shared.state.run import NotRequested, Plans, Run, RunState, fold
+from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
+from shared.usecases.verify.commits import CommitChecker
+from shared.usecases.verify.run import RunChecker
+from shared.usecases.verify.violation import Found, Handles, Invariant, Violation
+from shared.usecases.verify.workflow import WorkflowChecker
+
+State = RunState | NotRegistered | WorkflowState | Upload
+Derive = Callable[[StreamName, State, int], RunRow | WorkflowRow | None]
+"""Makes the row that views should have for a state at a version; None for streams without one."""
+
+KINDS = ("document", "workflow", "run")
+VIOLATIONS_MAX = 100
+"""Of one stream: what follows from the first is not worth more lines."""
+POLL_SLACK = timedelta(minutes=10)
+"""Polls move to a coarser grid with age, so a row written earlier may name a slightly later one than we compute now."""
+VIEW_GRACE = timedelta(minutes=1)
+"""Views follow the events within a second; without due rows to go by, this late is lost."""
+FLAG_GRACE = timedelta(minutes=5)
+"""Between the moment when a stop is to be flagged and the sweep that does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a check has come."""
+
+    streams: int
+    commits: int
+    events: int
+    stream: StreamName
+    handles_forgotten: int = 0
+    """Not 0: the store has more executions than are remembered, so I1 across streams is checked for the recent ones only."""
+
+
+def verify_stream(
+    records: Iterable[Record],
+    plans: Plans,
+    *,
+    stream: StreamName | None = None,
+    handles: Handles | None = None,
+    causes: frozenset[str] | None = None,
+    swept_until: datetime | None = None,
+) -> list[Violation]:
+    """Check one history from its beginning. An empty one is fine.
+
+    `causes`: the kinds of causes that are known, for I11. `swept_until`: a moment until which time has surely been looked at, so that
+    a stop due to be flagged before it must have been (I12).
+    """
+    checker: StreamChecker | None = None
+    found: list[Violation] = []
+    for record in records:
+        if checker is None:
+            checker = StreamChecker(stream or record.stream, plans, handles or Handles(), causes)
+        found += checker.check(record)
+    if checker is not None and swept_until is not None:
+        found += checker.unflagged(swept_until)
+    return found
+
+
+def verify(
+    store: EventStore,
+    plans: Plans,
+    *,
+    now: datetime,
+    dues: Dues | None = None,
+    views: Views | None = None,
+    derive: Derive | None = None,
+    causes: frozenset[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Violation]:
+    """Check every stream, and, where given, that due rows (I7) and views (I8, with `derive`) agree with it.
+
+    Reads only. Streams may move meanwhile: what is said of rows and views is looked at again before it is reported.
+    """
+    handles = Handles()
+    streams = commits = events = 0
+    for kind in KINDS:
+        for stream in _streams(store, kind):
+            checker = StreamChecker(stream, plans, handles, causes)
+            streams += 1
+            for page in _pages(store, stream):
+                for record in page:
+                    yield from checker.check(record)
+                commits += len(page)
+                if progress is not None:
+                    progress(Progress(streams, commits, checker.events + events, stream, handles.forgotten))
+            events += checker.events
+            around = list(_around(checker, now, dues, views, derive))
+            if around and not store.read(stream, after=checker.version, limit=1):
+                yield from around
+
+
+def _streams(store: EventStore, kind: str) -> Iterator[StreamName]:
+    after = ""
+    while page := store.streams(kind, after=after, limit=PAGE_MAX):
+        yield from page
+        after = page[-1]
+
+
+def _pages(store: EventStore, stream: StreamName) -> Iterator[list[Record]]:
+    after = 0
+    while page := store.read(stream, after=after, limit=PAGE_MAX):
+        yield page
+        if len(page) < PAGE_MAX:
+            return
+        # A store that gives what it was not asked for must not keep us here for ever.
+        after = max(page[-1].version, after + 1)
+
+
+class StreamChecker:
+    """Follows one stream with everything that can be checked about it alone."""
+
+    def __init__(
+        self, stream: StreamName, plans: Plans, handles: Handles, causes: frozenset[str] | None = None
+    ) -> None:
+        self.stream = stream
+        self.version = 0
+        self.events = 0
+        self.at: datetime | None = None
+        self.state: State | None = _empty(stream)
+        """None when the history cannot be folded."""
+        self._plans = plans
+        self._commits = CommitChecker(stream, causes)
+        kind = kind_of(stream)
+        self._run = RunChecker(stream, plans, handles) if kind == "run" else None
+        self._workflow = WorkflowChecker(stream, plans) if kind == "workflow" else None
+        self._readable = True
+        self._said = 0
+
+    def check(self, record: Record) -> list[Violation]:
+        return list(self._bounded(self._check(record), record.version))
+
+    def unflagged(self, swept_until: datetime) -> list[Violation]:
+        """Stops that should have been flagged by then (I12)."""
+        late = [one for one in self.pending_stops() if one[1] + FLAG_GRACE < swept_until]
+        return list(self._bounded((("I12", _unflagged(name, at)) for name, at in late), self.version))
+
+    def pending_stops(self) -> list[tuple[str, datetime]]:
+        """Attempts whose stop is neither confirmed nor flagged, and when it is to be."""
+        if self._run is None or not self._readable:
+            return []
+        return [(f"attempt {one.attempt} of {one.job}", one.flag_at) for one in self._run.pending_stops()]
+
+    def violation(self, invariant: Invariant, message: str) -> Violation:
+        return Violation(invariant, self.stream, self.version, message)
+
+    def _check(self, record: Record) -> Iterator[Found]:
+        yield from self._commits.check(record)
+        self.version, self.at = record.version, record.at
+        if not self._readable:
+            return
+        try:
+            events = events_in(record.body)
+        except CorruptStream as error:
+            self._stop_reading()
+            yield "I9", str(error)
+            return
+        self.events += len(events)
+        if not events:
+            yield "I11", "it holds no event"
+        if any(isinstance(event, UnknownEvent) for event in events):
+            # Written by a newer release: it may be shown, but this code cannot judge it (fault 48).
+            self._stop_reading()
+            return
+        try:
+            for event in events:
+                yield from self._of(event, record)
+            if self._workflow is not None:
+                yield from self._workflow.end_of_commit()
+        except NotFound as error:
+            # Without its document nothing more can be said of the stream.
+            self._stop_reading()
+            yield "I8", f"the document it was made with is gone: {error}"
+            return
+        yield from self._fold(events, record)
+
+    def _of(self, event: Event, record: Record) -> Iterator[Found]:
+        if self._run is not None:
+            yield from self._run.check(event, record.at, record.cause)
+        elif self._workflow is not None:
+            yield from self._workflow.check(event, record.at)
+        elif not isinstance(event, DocumentAccepted | DocumentRejected | DocumentRemoved):
+            yield "I8", f"{event.type} does not belong into this stream"
+
+    def _fold(self, events: tuple[Event, ...], record: Record) -> Iterator[Found]:
+        pairs = [(record.at, event) for event in events]
+        try:
+            match self.state:
+                case NotRequested() | Run():
+                    self.state = fold(pairs, self._plans, self.state)
+                case NotRegistered() | WorkflowState():
+                    self.state = fold_workflow(pairs, self.state)
+                case Upload():
+                    self.state = fold_document(pairs, self.state)
+                case None:
+                    pass
+        except (CorruptStream, UnknownEvents) as error:
+            self.state = None
+            yield "I8", f"the history cannot be folded: {error}"
+
+    def _stop_reading(self) -> None:
+        self._readable = False
+        self.state = None
+
+    def _bounded(self, found: Iterable[Found], version: int) -> Iterator[Violation]:
+        for invariant, message in found:
+            self._said += 1
+            if self._said <= VIOLATIONS_MAX:
+                yield Violation(invariant, self.stream, version, message)
+
+
+def _empty(stream: StreamName) -> State | None:
+    match kind_of(stream):
+        case "run":
+            return NotRequested()
+        case "workflow":
+            return NotRegistered()
+        case "document":
+            return Upload()
+        case _:
+            return None
+
+
+def _unflagged(name: str, at: datetime) -> str:
+    return f"the stop of {name} is not confirmed, and was to be flagged at {at.isoformat()}"
+
+
+# --- what stands beside the events ------------------------------------------------------------------------------------
+
+
+def _around(
+    checker: StreamChecker, now: datetime, dues: Dues | None, views: Views | None, derive: Derive | None
+) -> Iterator[Violation]:
+    state = checker.state
+    if state is None or isinstance(state, NotRequested | NotRegistered):
+        return
+    row = dues.get(checker.stream) if dues is not None else None
+    if dues is not None:
+        yield from _due(checker, state, row, now)
+    if views is not None and derive is not None:
+        yield from _view(checker, state, views, derive, row, dues is not None, now)
+
+
+def _due(checker: StreamChecker, state: State, row: datetime | None, now: datetime) -> Iterator[Violation]:
+    needed: datetime | None = None
+    first: datetime | None = None
+    match state:
+        case Run() if not state.finished:
+            needed = due_of_run(state, now)
+            moments = (
+                one.at for name in state.live for one in deadlines(state.jobs[name], state.plan.jobs[name], state.round)
+            )
+            first = min(moments, default=None)
+        case WorkflowState():
+            needed = due_of_workflow(state, now)
+            if state.live is not None and state.pause is None:
+                first = state.next_at
+        case _:
+            pass
+    if needed is None:
+        return
+    if row is None:
+        yield checker.violation("I7", "it is alive and has no due row, so nobody will look at it")
+        return
+    if first is not None and row > first:
+        yield checker.violation(
+            "I7", f"its due row is at {row.isoformat()}, and it is to be looked at by {first.isoformat()}"
+        )
+    elif row > needed + POLL_SLACK:
+        yield checker.violation(
+            "I7", f"its due row is at {row.isoformat()}, and it is to be looked at by {needed.isoformat()}"
+        )
+    for name, flag_at in checker.pending_stops():
+        # A row later than that: somebody looked, or will look, without flagging it.
+        if flag_at < row:
+            yield checker.violation("I12", _unflagged(name, flag_at))
+
+
+def _view(
+    checker: StreamChecker,
+    state: State,
+    views: Views,
+    derive: Derive,
+    due: datetime | None,
+    dues_known: bool,
+    now: datetime,
+) -> Iterator[Violation]:
+    right = derive(checker.stream, state, checker.version)
+    if right is None:
+        return
+    subject = subject_of(checker.stream)
+    shown = views.get_run(RunId(subject)) if isinstance(right, RunRow) else views.get_workflow(WorkflowName(subject))
+    version = 0 if shown is None else shown.version if isinstance(shown, RunRow) else shown.stream_version
+    if version == checker.version:
+        if shown != right:
+            wrong = [name for name in right.__slots__ if getattr(shown, name) != getattr(right, name)]
+            yield checker.violation("I8", f"the views show another {', '.join(wrong)} than the events: rebuild them")
+    elif version > checker.version:
+        yield checker.violation(
+            "I8", f"the views show version {version}, and the stream has {checker.version}: rebuild them"
+        )
+    else:
+        # A view may lag; its stream's due row stays until it does not.
+        assert checker.at is not None
+        lost = due is None if dues_known else now - checker.at > VIEW_GRACE
+        if lost:
+            what = "nothing" if shown is None else f"version {version}"
+            yield checker.violation("I8", f"the views show {what} of version {checker.version}: rebuild them")

@@ -1,0 +1,181 @@
+"""What holds for a workflow: each scheduled instant is exactly one of run, skip or miss (I6), and runs stay within their limit (I5).
+
+What was due is asked of `schedule` again. Should the time zone database have changed since, an instant near a change of the clocks
+may be reported that was right at its time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared import schedule
+from shared.events import (
+    Event,
+    HeldRunDropped,
+    InstantSkipped,
+    InstantsMissed,
+    RunAdmitted,
+    RunHeld,
+    RunReleased,
+    RunRequested,
+    WatermarkMoved,
+    WorkflowPaused,
+    WorkflowRegistered,
+    WorkflowResumed,
+    WorkflowUnregistered,
+)
+from shared.ids import RunId, StreamName, instant_text, workflow_stream
+from shared.state.run import Plans
+from shared.usecases.verify.violation import Found
+from shared.workflow.document import Workflow
+from shared.workflow.timing import Schedule
+
+COUNT_MAX = 100_000
+"""Beyond this many instants in one stretch, missed ones are not counted exactly, by us or by who recorded them."""
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class WorkflowChecker:
+    stream: StreamName
+    plans: Plans
+    _document: Workflow | None = None
+    """The live one."""
+    _versions: int = 0
+    _watermark: datetime | None = None
+    _restarts: bool = False
+    """A schedule has become live, and the next move of the watermark says from where on it counts."""
+    _last: datetime | None = None
+    """The latest instant that became a run, a skip or a miss."""
+    _stretch: int = 0
+    """Instants dealt with since the watermark last moved."""
+    _holders: set[RunId] = field(default_factory=set)
+    _held: set[RunId] = field(default_factory=set)
+    _displaced: set[RunId] = field(default_factory=set)
+    """Holders that were told to make way, and have not ended."""
+
+    def check(self, event: Event, at: datetime) -> Iterator[Found]:
+        if self._versions == 0 and not isinstance(event, WorkflowRegistered):
+            yield "I8", f"{event.type} is the workflow's first event"
+            return
+        match event:
+            case WorkflowRegistered():
+                yield from self._registered(event, at)
+            case WorkflowUnregistered():
+                yield from self._nothing_left_over(at, "was unregistered")
+                self._document = None
+            case WatermarkMoved():
+                yield from self._moved(event)
+            case RunAdmitted():
+                yield from self._admitted(event)
+            case RunHeld():
+                yield from self._deal_with_request(event.request)
+                self._held.add(event.run)
+            case HeldRunDropped():
+                if event.run not in self._held:
+                    yield "I6", f"{event.run} was dropped from the queue, and was not in it"
+                self._held.discard(event.run)
+            case InstantSkipped():
+                yield from self._deal_with(event.scheduled_at, event.scheduled_at, 1)
+            case InstantsMissed():
+                yield from self._deal_with(event.first_at, event.last_at, event.count)
+            case RunReleased():
+                if event.run not in self._holders:
+                    yield "I3", f"{event.run} gave its place back, and had none"
+                self._holders.discard(event.run)
+                self._displaced.discard(event.run)
+            case WorkflowPaused() | WorkflowResumed():
+                pass
+            case _:
+                yield "I8", f"{event.type} does not belong into a workflow's stream"
+
+    def end_of_commit(self) -> Iterator[Found]:
+        if self._stretch:
+            yield "I6", f"{self._stretch} scheduled instants were dealt with, and the watermark did not move with them"
+            self._stretch = 0
+
+    def _registered(self, event: WorkflowRegistered, at: datetime) -> Iterator[Found]:
+        if self._versions == 0 and workflow_stream(event.workflow) != self.stream:
+            yield "I8", f"the stream holds the workflow {event.workflow}"
+        if event.version != self._versions + 1:
+            yield "I8", f"version {event.version} was registered after version {self._versions}"
+        document = self.plans(event.document).workflow
+        goes_on = self._document is not None and self._document.schedule == document.schedule
+        if not goes_on or self._watermark is None:
+            yield from self._nothing_left_over(at, "got another schedule")
+            self._restarts = True
+        self._versions = event.version
+        self._document = document
+
+    def _nothing_left_over(self, at: datetime, what: str) -> Iterator[Found]:
+        """When a schedule ends, all its instants up to then must have been dealt with."""
+        rule = self._rule()
+        if rule is not None and self._watermark is not None:
+            left = schedule.due(rule, self._watermark, at, limit=1)
+            if left:
+                yield (
+                    "I6",
+                    f"the workflow {what}, and {instant_text(left[0].at)} had become neither a run, a skip nor a miss",
+                )
+
+    def _rule(self) -> Schedule | None:
+        return self._document.schedule if self._document is not None else None
+
+    def _moved(self, event: WatermarkMoved) -> Iterator[Found]:
+        rule = self._rule()
+        if self._restarts:
+            self._restarts = False
+        elif self._watermark is not None and event.until < self._watermark:
+            yield "I6", f"the watermark went back from {self._watermark.isoformat()} to {event.until.isoformat()}"
+        elif rule is not None and self._watermark is not None:
+            due = schedule.count_between(rule, self._watermark, event.until, COUNT_MAX)
+            if due != self._stretch and due < COUNT_MAX:
+                yield (
+                    "I6",
+                    f"of the {due} instants due after {instant_text(self._watermark)} and until {instant_text(event.until)}, "
+                    f"{self._stretch} became a run, a skip or a miss",
+                )
+        self._watermark = event.until
+        self._stretch = 0
+        following = schedule.upcoming(rule, event.until, 1) if rule is not None else []
+        right = following[0].at if following else None
+        if event.next_at != right:
+            shown = instant_text(right) if right is not None else "none"
+            yield "I6", f"the next instant is said to be {event.next_at}, and is {shown}"
+
+    def _deal_with_request(self, request: RunRequested) -> Iterator[Found]:
+        if request.trigger == "schedule" and request.scheduled_at is not None:
+            yield from self._deal_with(request.scheduled_at, request.scheduled_at, 1)
+
+    def _deal_with(self, first: datetime, last: datetime, count: int) -> Iterator[Found]:
+        rule = self._rule()
+        self._stretch += count
+        if self._last is not None and first <= self._last:
+            yield "I6", f"the instant {instant_text(first)} was dealt with twice"
+        self._last = last if self._last is None else max(self._last, last)
+        for instant in dict.fromkeys((first, last)):
+            if rule is None or not schedule.due(rule, instant - _SECOND, instant, limit=1):
+                yield "I6", f"{instant_text(instant)} is not an instant of the schedule"
+            elif self._watermark is not None and instant <= self._watermark:
+                yield "I6", f"{instant_text(instant)} is before the watermark, so it had been dealt with"
+
+    def _admitted(self, event: RunAdmitted) -> Iterator[Found]:
+        if event.run in self._holders:
+            yield "I6", f"{event.run} was admitted twice"
+        if event.run in self._held:
+            self._held.discard(event.run)
+        else:
+            yield from self._deal_with_request(event.request)
+        self._holders.add(event.run)
+        limit = self._limit()
+        self._displaced.update(event.displaces)
+        active = len(self._holders - self._displaced)
+        if limit is not None and active > limit:
+            yield "I5", f"{event.run} makes {active} active runs, and {limit} are allowed"
+
+    def _limit(self) -> int | None:
+        if self._document is None:
+            return None
+        if self._document.max_active_runs is not None:
+            return self._document.max_active_runs
+        return 1 if self._document.overlap == "queue" else None
