@@ -224,9 +224,6 @@ def random_workflow(seed: int) -> tuple[list[Record], dict[Digest, Plan]]:
             command = ReleaseRun(rng.choice(sorted(state.holders)), "succeeded")
         elif chance < 0.55 and isinstance(state, WorkflowState) and state.held:
             command = DropHeldRun(rng.choice(state.held).run, "ada")
-        if isinstance(command, RegisterWorkflow) and isinstance(state, WorkflowState) and state.pause is not None:
-            # A schedule that is replaced while it is paused is a case of its own.
-            continue
         try:
             events = decide_workflow(state, command, now=now, plans=plans.__getitem__)
         except Rejected:
