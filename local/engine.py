@@ -14,8 +14,9 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ from local.home import EngineLock, Home
 from local.inbox import Inbox
 from local.queue import MemoryQueue
 from shared.bootstrap import LocalParts, local_parts, utc_now
-from shared.decide.commands import Advance, RunCommand
+from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
     AdvanceRun,
     CancelDisplaced,
@@ -36,7 +37,7 @@ from shared.effects import (
     TellWorkflow,
     TickWorkflow,
 )
-from shared.errors import Conflict, CorruptStream, Rejected, StoreUnavailable, UnknownEvents
+from shared.errors import Conflict, CorruptStream, Rejected, RunfoldError, StoreUnavailable, UnknownEvents
 from shared.executors.process import ProcessExecutor, become_subreaper
 from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
 from shared.ports import PAGE_MAX, Reference
@@ -53,7 +54,7 @@ logger = logging.getLogger("runfold.engine")
 BATCH_MAX = 64
 """Messages carried out between two commits: the first results are durable soon, and a burst shares its fsyncs."""
 VIEWS_EVERY_SECONDS = 0.1
-"""While the engine is busy, lists are at most this old; when it is idle they are exact."""
+"""Lists are at most this old: bringing them up to date costs a commit."""
 OUTPUT_EVERY_SECONDS = 0.25
 """While jobs run, the resolution of the times shown beside their output."""
 OUTPUT_LOOKS_PER_SECOND = 2_000
@@ -62,6 +63,11 @@ SLEEP_MAX_SECONDS = 60.0
 """The longest sleep. Nothing depends on it; it bounds the harm of a clock that jumps."""
 RETRY_SECONDS = 1.0
 """Between tries while the disk is full or the file is locked by somebody."""
+COMPANY_SECONDS = 0.01
+"""A start waits this long to be recorded together with something else, such as the end of a short job. Until then the token
+guards it: after a crash the work is found, not repeated."""
+ENDED_KEPT_MAX = 64
+"""Ended runs kept in memory, for whoever waits for their end."""
 TURNS_MAX = 10_000
 """Rounds of commits and effects before the loop looks at its signals again."""
 
@@ -101,16 +107,25 @@ class Engine:
         self._closing.callback(self.parts.close)
         transact = self.parts.transact
         self._transact = transact
-        self.executor = ProcessExecutor(home.path, environment=environment, now=utc_now)
+        self._steady = _SteadyClock()
+        # Grace periods of stops are measured on it: a clock that is set back must not prolong them.
+        self.executor = ProcessExecutor(home.path, environment=environment, now=self._steady)
+        self._closing.callback(self._close_watched)
         executors = {"ecs": self.executor, "emr": self.executor, "ssm": self.executor}
         self._dispatch = Dispatch(transact, executors, now=utc_now, claimer=f"engine:{os.getpid()}")
         self._admission = Admission(transact)
         self._sweep = Sweep(transact, self.parts.dues, self._outgoing, self._settle, now=utc_now)
         self._learnt: list[Learnt] = []
+        self._started: list[Learnt] = []
+        """Starts that wait for company until `_started_until`."""
+        self._started_until = 0.0
+        self._ended: deque[StreamName] = deque()
         self._dirty: dict[StreamName, None] = {}
         self._views_at = 0.0
         self._output_at = 0.0
         self._executor_at: datetime | None = None
+        self._others_moved = False
+        self._inbox_at = 0.0
         self._retry_until = 0.0
         self._position = 0
         self._stopping = False
@@ -135,12 +150,15 @@ class Engine:
             become_subreaper()
             self._recover()
             while not self._stopping and not (until is not None and until()):
-                self._turn()
+                self._guarded(self._turn)
                 if until is not None and until():
                     break
                 if not self._stopping:
-                    self._sleep()
-            self._flush_views()
+                    self._guarded(self._sleep)
+            # What is left here is known to the processes' directories, too; but the next start is quicker so.
+            self._started_until = 0.0
+            self._guarded(self._commit_all)
+            self._guarded(self._flush_views)
 
     def stop(self) -> None:
         """Leave the loop after this turn."""
@@ -154,6 +172,21 @@ class Engine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """The file may be locked, or the disk full, whenever it is touched: then everything waits, and nothing is lost."""
+        try:
+            work()
+        except (StoreUnavailable, Conflict) as error:
+            self._try_later(error)
+
+    def _try_later(self, error: Exception) -> None:
+        # States in memory may be ahead of the file: forget them.
+        self._transact.forget()
+        self._outgoing.clear()
+        self._others_moved = True
+        self._retry_until = time.monotonic() + RETRY_SECONDS
+        logger.error("nothing can be stored for now, trying again: %s", error)
 
     def _recover(self) -> None:
         """Memory is empty: refill it from the events of every live stream."""
@@ -170,7 +203,6 @@ class Engine:
             effects, _ = pending_and_due(loaded.state, now, everything=True)
             self._queue.send(effects)
         self.executor.attach(references)
-        self._reaped()
         if self.inbox is not None:
             self.inbox.scan()
 
@@ -202,89 +234,140 @@ class Engine:
 
     def _turn(self) -> None:
         """Commit and carry out until nothing is left that can be done now."""
+        if time.monotonic() < self._retry_until:
+            self._executor_at = self.executor.tick(self._steady())
+            return
+        self._reaped()
+        self._notice_others()
         self._sweep_if_due()
         for _ in range(TURNS_MAX):
-            if not self._commit():
-                break
+            self._commit_all()
+            if self._others_moved:
+                self._notice_others()
             received = self._queue.receive(BATCH_MAX)
             if not received:
                 break
             self._carry_out(received)
             self._reaped()
-        self._executor_at = self.executor.tick(utc_now())
+        self._executor_at = self.executor.tick(self._steady())
         self._sync_watched()
         self._flush_views_if_due()
 
-    def _commit(self) -> bool:
-        """Store what was learnt, all streams in one transaction; False when the store does not take it now."""
+    def _commit_all(self) -> None:
+        """Store what was learnt, all streams in one transaction."""
+        if self._started and (self._learnt or time.monotonic() >= self._started_until):
+            # A start stands before whatever was learnt of the same attempt.
+            self._learnt = self._started + self._learnt
+            self._started = []
         if not self._learnt:
-            return True
-        if time.monotonic() < self._retry_until:
-            return False
+            return
         learnt, self._learnt = self._learnt, []
         by_stream: dict[StreamName, list[RunCommand]] = {}
         for run, command in learnt:
             by_stream.setdefault(run_stream(run), []).append(command)
-        return self._in_batch(lambda: self._decide_all(by_stream), back=learnt)
-
-    def _decide_all(self, by_stream: Mapping[StreamName, list[RunCommand]]) -> None:
-        for stream, commands in by_stream.items():
-            try:
-                decided = self._transact.batch(stream, commands, by="engine", cause="report")
-            except (CorruptStream, UnknownEvents) as error:
-                logger.error("%s is left alone: %s", stream, error)
-                continue
-            if decided.events:
-                self._dirty[stream] = None
-
-    def _in_batch(self, work: Callable[[], None], *, back: list[Learnt]) -> bool:
-        """Do `work` in one transaction; if it cannot be stored, nothing happened, and `back` is tried again."""
         try:
-            with self.parts.store.batch():
-                work()
-        except (StoreUnavailable, Conflict) as error:
-            # States in memory may be ahead of the file: forget them, and try again in a while.
-            self._transact.forget()
-            self._outgoing.clear()
-            self._learnt = back + self._learnt
-            self._retry_until = time.monotonic() + RETRY_SECONDS
-            logger.error("nothing can be stored for now, trying again: %s", error)
-            return False
+            with self._batch():
+                for stream, commands in by_stream.items():
+                    with self._set_apart(stream):
+                        if self._transact.batch(stream, commands, by="engine", cause="report").events:
+                            self._dirty[stream] = None
+        except BaseException:
+            self._learnt = learnt + self._learnt
+            raise
+
+    @contextlib.contextmanager
+    def _batch(self) -> Iterator[None]:
+        """One transaction of the store, whose effects leave when it is durable."""
+        with self.parts.store.batch():
+            moved = self.parts.store.position() != self._position
+            yield
+            position = self.parts.store.position()
+        if moved:
+            self._others_moved = True
+        else:
+            self._position = position
         self._queue.send(self._outgoing.take())
-        return True
+
+    @contextlib.contextmanager
+    def _set_apart(self, what: object) -> Iterator[None]:
+        """One stream that cannot be read, or that our own code fails on, must not keep the others from going on."""
+        try:
+            yield
+        except (StoreUnavailable, Conflict):
+            raise
+        except (Rejected, CorruptStream, UnknownEvents) as error:
+            logger.error("%s is left alone: %s", what, error)
+        except Exception:
+            # Our own bug. The sweep comes back to it, so it is told again for as long as it lasts.
+            logger.exception("%s is left alone", what)
 
     def _carry_out(self, received: list[tuple[int, Effect]]) -> None:
-        observations: list[ObserveAttempt] = []
+        observations: list[tuple[int, ObserveAttempt]] = []
         commits: list[tuple[int, Effect]] = []
         for receipt, effect in received:
             match effect:
                 case StartAttempt():
-                    self._learnt.extend(self._dispatch.start(effect))
-                    self._queue.done(receipt)
+                    with self._answered(receipt, effect):
+                        self._start(effect)
                 case StopAttempt():
-                    self._learnt.extend(self._dispatch.stop(effect))
-                    self._queue.done(receipt)
+                    with self._answered(receipt, effect):
+                        self._learn(self._dispatch.stop(effect))
                 case ObserveAttempt():
-                    observations.append(effect)
-                    self._queue.done(receipt)
+                    observations.append((receipt, effect))
                 case _:
                     commits.append((receipt, effect))
-        if observations:
-            self._learnt.extend(self._dispatch.observe(observations))
+        for receipt, observation in observations:
+            with self._answered(receipt, observation):
+                self._learn(self._dispatch.observe([observation]))
         if commits:
-            stored = self._in_batch(lambda: self._decide_effects([effect for _, effect in commits]), back=[])
-            for receipt, _ in commits:
-                if stored:
-                    self._queue.done(receipt)
-                else:
-                    self._queue.failed(receipt, delay_seconds=RETRY_SECONDS)
-
-    def _decide_effects(self, effects: list[Effect]) -> None:
-        for effect in effects:
             try:
-                self._decide_effect(effect)
-            except (Rejected, CorruptStream, UnknownEvents) as error:
-                logger.error("%s: %s", type(effect).__name__, error)
+                with self._batch():
+                    for _, effect in commits:
+                        with self._set_apart(effect):
+                            self._decide_effect(effect)
+            except (StoreUnavailable, Conflict):
+                for receipt, _ in commits:
+                    self._queue.put_off(receipt, delay_seconds=RETRY_SECONDS)
+                raise
+            for receipt, _ in commits:
+                self._queue.done(receipt)
+
+    @contextlib.contextmanager
+    def _answered(self, receipt: int, effect: Effect) -> Iterator[None]:
+        """Answer the message for what becomes of it."""
+        try:
+            yield
+        except (StoreUnavailable, Conflict):
+            self._queue.put_off(receipt, delay_seconds=RETRY_SECONDS)
+            raise
+        except (CorruptStream, UnknownEvents) as error:
+            logger.error("%s is left alone: %s", effect, error)
+            self._queue.done(receipt)
+        except OSError as error:
+            # The machine is short of something; jobs end, and then it is not.
+            logger.error("%s has to wait: %s", effect, error)
+            self._queue.put_off(receipt, delay_seconds=RETRY_SECONDS)
+        except Exception:
+            logger.exception("%s fails", effect)
+            self._queue.failed(receipt, delay_seconds=RETRY_SECONDS)
+        else:
+            self._queue.done(receipt)
+
+    def _start(self, effect: StartAttempt) -> None:
+        learnt = self._dispatch.start(effect)
+        if any(isinstance(command, RecordReport) and command.status == "running" for _, command in learnt):
+            if not self._started:
+                self._started_until = time.monotonic() + COMPANY_SECONDS
+            self._started.extend(learnt)
+        else:
+            self._learnt.extend(learnt)
+
+    def _learn(self, learnt: Iterable[Learnt]) -> None:
+        for run, command in learnt:
+            self._learnt.append((run, command))
+            if isinstance(command, RecordReport) and command.status == "missing":
+                # Its wrapper was killed before it began anything, so nothing is there that would ever end.
+                self._queue.send([StartAttempt(run, command.job, command.attempt)], delay_seconds=RETRY_SECONDS)
 
     def _decide_effect(self, effect: Effect) -> None:
         match effect:
@@ -319,39 +402,56 @@ class Engine:
         self._look_at(self.executor.reap())
 
     def _look_at(self, attempts: Iterable[Any]) -> None:
-        references = [
-            reference
-            for one in attempts
-            if (reference := self._dispatch.reference(one.run, one.job, one.attempt)) is not None
-        ]
-        if references:
-            self._learnt.extend(self._dispatch.report(report) for report in self.executor.observe(references))
+        for one in attempts:
+            look = ObserveAttempt(one.run, one.job, one.attempt)
+            try:
+                reference = self._dispatch.reference(one.run, one.job, one.attempt)
+                if reference is None:
+                    continue
+                reports = self.executor.observe([reference])
+            except (OSError, RunfoldError) as error:
+                # Nobody tells of this end a second time.
+                logger.error("%s cannot be looked at for now: %s", look, error)
+                reports = []
+            if reports:
+                self._learn(self._dispatch.report(report) for report in reports)
+            else:
+                self._queue.send([look], delay_seconds=RETRY_SECONDS)
 
-    def _others_wrote(self) -> None:
-        """Another process committed: hand over what its commits led to."""
+    def _notice_others(self) -> None:
+        """Hand over what commits led to that were not ours: of another process, or of `parts.control` in this one."""
+        self._others_moved = False
+        if self.parts.store.position() == self._position:
+            return
         now = utc_now()
         while moved := self.parts.store.moved_since(self._position, PAGE_MAX):
             for stream in dict.fromkeys(stream for _, stream in moved):
                 known = self._transact.kept(stream)
+                if known is not None and _is_over(known):
+                    # It may have been pruned, and begun anew under the same name.
+                    self._transact.drop(stream)
                 loaded = self._current(stream)
-                if loaded is None or (known is not None and known.version == loaded.version):
+                if loaded is None:
                     continue
                 self._dirty[stream] = None
                 effects, _ = pending_and_due(loaded.state, now, everything=True)
                 self._queue.send(effect for effect in effects if not isinstance(effect, ObserveAttempt))
             self._position = moved[-1][0]
+        self._queue.send(self._outgoing.take())
 
     def _documents_changed(self) -> None:
         assert self.inbox is not None
         self.inbox.read()
-        self._others_wrote()
 
     def _sweep_if_due(self) -> None:
         next_at = self.parts.dues.next_at()
         if next_at is not None and next_at <= utc_now():
-            with self.parts.store.batch():
+            with self._batch():
                 self._sweep()
-            self._queue.send(self._outgoing.take())
+        if self.inbox is not None and self.inbox.put_off and time.monotonic() >= self._inbox_at:
+            self._inbox_at = time.monotonic() + RETRY_SECONDS
+            self.inbox.again()
+            self._notice_others()
 
     def _current(self, stream: StreamName) -> Loaded | None:
         try:
@@ -363,31 +463,54 @@ class Engine:
     # --- views --------------------------------------------------------------------------------------------------------
 
     def _settle(self, loaded: Loaded) -> None:
+        """The sweep found nothing that is still to come: true views are all that was missing."""
         self._derive(loaded)
         self._dirty.pop(loaded.stream, None)
         self._transact.drop(loaded.stream)
 
     def _flush_views_if_due(self) -> None:
-        if not self._dirty:
-            return
-        busy = bool(self._learnt) or bool(len(self._queue))
-        if not busy or time.monotonic() - self._views_at >= VIEWS_EVERY_SECONDS:
+        if self._dirty and time.monotonic() - self._views_at >= VIEWS_EVERY_SECONDS:
             self._flush_views()
 
     def _flush_views(self) -> None:
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, {}
+        over: list[StreamName] = []
         try:
             with self.parts.database.batch():
                 for stream in dirty:
                     loaded = self._transact.kept(stream) or self._current(stream)
-                    if loaded is not None:
+                    if loaded is None:
+                        continue
+                    with self._set_apart(stream):
                         self._derive(loaded)
-        except StoreUnavailable as error:
+                        if _is_over(loaded):
+                            self._remove_row(stream)
+                            over.append(stream)
+        except StoreUnavailable:
             self._dirty = dirty | self._dirty
-            logger.error("views cannot be brought up to date for now: %s", error)
+            raise
         self._views_at = time.monotonic()
+        for stream in over:
+            self._keep_for_a_while(stream)
+
+    def _remove_row(self, stream: StreamName) -> None:
+        # Effects of the end are in the queue already; were they lost, the workflow's own sweep would notice.
+        row = self.parts.dues.get(stream)
+        if row is not None:
+            self.parts.dues.remove(stream, seen=row)
+
+    def _keep_for_a_while(self, stream: StreamName) -> None:
+        if stream in self._ended:
+            self._ended.remove(stream)
+        self._ended.append(stream)
+        while len(self._ended) > ENDED_KEPT_MAX:
+            oldest = self._ended.popleft()
+            known = self._transact.kept(oldest)
+            # It may have been reopened.
+            if known is not None and _is_over(known):
+                self._transact.drop(oldest)
 
     def _derive(self, loaded: Loaded) -> None:
         match loaded.state:
@@ -403,7 +526,8 @@ class Engine:
     # --- sleeping and waking ------------------------------------------------------------------------------------------
 
     def _sleep(self) -> None:
-        for key, _ in self._selector.select(self._sleep_seconds()):
+        ready = self._selector.select(self._sleep_seconds())
+        for key, _ in ready:
             wake: Callable[[], None] = key.data
             wake()
         if self.executor.needs_polling:
@@ -411,6 +535,11 @@ class Engine:
         self._note_output_if_due()
 
     def _sleep_seconds(self) -> float:
+        monotonic = time.monotonic()
+        if monotonic < self._retry_until:
+            return self._retry_until - monotonic
+        if self._learnt or self._others_moved:
+            return 0.0
         now = utc_now()
         bounds = [SLEEP_MAX_SECONDS]
         next_at = self.parts.dues.next_at()
@@ -420,23 +549,24 @@ class Engine:
         if waiting is not None:
             bounds.append(waiting)
         if self._executor_at is not None:
-            bounds.append((self._executor_at - now).total_seconds())
-        if self._learnt:
-            bounds.append(self._retry_until - time.monotonic())
+            bounds.append((self._executor_at - self._steady()).total_seconds())
+        if self._started:
+            bounds.append(self._started_until - monotonic)
         if self._dirty:
-            bounds.append(self._views_at + VIEWS_EVERY_SECONDS - time.monotonic())
-        if self.executor.running():
-            bounds.append(self._output_at + self._output_every() - time.monotonic())
+            bounds.append(self._views_at + VIEWS_EVERY_SECONDS - monotonic)
+        if self.inbox is not None and self.inbox.put_off:
+            bounds.append(self._inbox_at - monotonic)
+        if running := len(self.executor.running()):
+            bounds.append(self._output_at + _output_every(running) - monotonic)
         if self.executor.needs_polling:
             bounds.append(1.0)
         return max(min(bounds), 0.0)
 
-    def _output_every(self) -> float:
-        return max(OUTPUT_EVERY_SECONDS, 2 * len(self.executor.running()) / OUTPUT_LOOKS_PER_SECOND)
-
     def _note_output_if_due(self) -> None:
         now = time.monotonic()
-        if self.executor.running() and now - self._output_at >= self._output_every():
+        if now - self._output_at < OUTPUT_EVERY_SECONDS:
+            return
+        if (running := len(self.executor.running())) and now - self._output_at >= _output_every(running):
             self.executor.note_output(utc_now())
             self._output_at = now
 
@@ -448,7 +578,7 @@ class Engine:
         def woken() -> None:
             with contextlib.suppress(BlockingIOError):
                 os.read(descriptor, 4096)
-            self._others_wrote()
+            self._others_moved = True
 
         self._selector.register(descriptor, selectors.EVENT_READ, woken)
 
@@ -469,15 +599,19 @@ class Engine:
         del self._watched[descriptor]
         self._look_at(self.executor.fd_ready(descriptor))
 
+    def _close_watched(self) -> None:
+        for descriptor in self.executor.watch_fds():
+            os.close(descriptor)
+
     @contextlib.contextmanager
     def _signals(self) -> Any:
         """SIGCHLD wakes the loop; SIGTERM and SIGINT end it."""
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
         def drained() -> None:
+            # The turn that follows looks at the children.
             with contextlib.suppress(BlockingIOError):
                 os.read(read, 4096)
-            self._reaped()
 
         def ask_to_end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             self._stopping = True
@@ -498,6 +632,29 @@ class Engine:
                 signal.signal(number, handler)
             os.close(read)
             os.close(write)
+
+
+def _is_over(loaded: Loaded) -> bool:
+    """Whether nothing more happens to the stream by itself."""
+    return isinstance(loaded.state, Run) and loaded.state.finished
+
+
+def _output_every(running: int) -> float:
+    return max(OUTPUT_EVERY_SECONDS, 2 * running / OUTPUT_LOOKS_PER_SECOND)
+
+
+class _SteadyClock:
+    """The time of day, except that it never goes back: while the clock is set back, it goes on as it went before."""
+
+    def __init__(self) -> None:
+        self._at = utc_now()
+        self._monotonic = time.monotonic()
+
+    def __call__(self) -> datetime:
+        monotonic = time.monotonic()
+        self._at = max(utc_now(), self._at + timedelta(seconds=monotonic - self._monotonic))
+        self._monotonic = monotonic
+        return self._at
 
 
 class _Outgoing:

@@ -8,9 +8,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from shared.errors import EngineBusy, Rejected
+
+LOOKS_MAX = 5
+"""Tries to take the lock before another engine is believed to have it."""
+LOOK_PAUSE_SECONDS = 0.01
 
 
 class Home:
@@ -30,6 +35,9 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.workflows.mkdir(exist_ok=True)
+            if self.wake.exists() and not self.wake.is_fifo():
+                # A copy of a home has a file in its place.
+                self.wake.unlink()
             if not self.wake.exists():
                 with contextlib.suppress(FileExistsError):
                     os.mkfifo(self.wake, 0o600)
@@ -51,9 +59,12 @@ class EngineLock:
 
     def take(self) -> None:
         """Raises `EngineBusy`, naming the process, when another engine has it."""
-        descriptor = os.open(self._home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(self._home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Rejected(f"cannot open {self._home.lock}: {error.strerror}") from error
+        try:
+            _lock_exclusively(descriptor)
         except OSError as error:
             owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -71,6 +82,19 @@ class EngineLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock_exclusively(descriptor: int) -> None:
+    for looked in range(LOOKS_MAX):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Whoever only asks whether there is an engine holds the lock for microseconds.
+            if looked == LOOKS_MAX - 1:
+                raise
+            time.sleep(LOOK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def engine_process(home: Home) -> int | None:

@@ -4,13 +4,16 @@ Each file's content is dealt with once, however often it is seen: its upload str
 and its problems are kept; removing a file unregisters nothing.
 """
 
+import errno
 import logging
+import os
+import stat
 from pathlib import Path
 
 from inotify_simple import INotify, flags
 
 from shared.bootstrap import LocalParts
-from shared.errors import InvalidInput, RunfoldError
+from shared.errors import Conflict, InvalidInput, RunfoldError, StoreUnavailable
 from shared.ids import digest_of, document_stream
 from shared.state.document import Upload
 
@@ -23,6 +26,7 @@ BYTES_MAX = 64 * 1024 * 1024
 """Never read more than this of a file; reading refuses documents far smaller than that, with the reason."""
 
 _WRITTEN = flags.CLOSE_WRITE | flags.MOVED_TO | flags.DELETE | flags.MOVED_FROM
+_FOLDER_GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT
 
 
 class Inbox:
@@ -31,14 +35,20 @@ class Inbox:
     def __init__(self, folder: Path, parts: LocalParts) -> None:
         self._folder = folder
         self._parts = parts
+        self._put_off: dict[str, None] = {}
         self._watch = INotify(nonblocking=True)
-        self._watch.add_watch(str(folder), _WRITTEN)
+        self._begin_watching()
 
     def fileno(self) -> int:
         return int(self._watch.fileno())
 
     def close(self) -> None:
         self._watch.close()
+
+    @property
+    def put_off(self) -> bool:
+        """Whether some file could not be dealt with for now; `again` tries it once more."""
+        return bool(self._put_off)
 
     def scan(self) -> None:
         """Deal with every file as it is now."""
@@ -50,8 +60,26 @@ class Inbox:
 
     def read(self) -> None:
         """Deal with the files that changed."""
-        for name in dict.fromkeys(event.name for event in self._watch.read(timeout=0)):
+        events = self._watch.read(timeout=0)
+        if any(event.mask & _FOLDER_GONE for event in events):
+            # Somebody replaced the folder itself, which says nothing about what it holds now.
+            self._folder.mkdir(exist_ok=True)
+            self._begin_watching()
+            self.scan()
+        elif any(event.mask & flags.Q_OVERFLOW for event in events):
+            self.scan()
+        else:
+            for name in dict.fromkeys(event.name for event in events):
+                self._deal_with(self._folder / name)
+
+    def again(self) -> None:
+        """Deal with what was put off."""
+        put_off, self._put_off = self._put_off, {}
+        for name in put_off:
             self._deal_with(self._folder / name)
+
+    def _begin_watching(self) -> None:
+        self._watch.add_watch(str(self._folder), _WRITTEN | flags.DELETE_SELF | flags.MOVE_SELF)
 
     def _deal_with(self, path: Path) -> None:
         if path.suffix not in SUFFIXES or path.name.startswith("."):
@@ -60,8 +88,11 @@ class Inbox:
             self._register(path)
         except InvalidInput as invalid:
             logger.error("%s is not registered: %s", path.name, invalid)
-        except RunfoldError as error:
+        except (StoreUnavailable, Conflict) as error:
+            self._put_off[path.name] = None
             logger.error("%s is not registered for now: %s", path.name, error)
+        except RunfoldError as error:
+            logger.error("%s is not registered: %s", path.name, error)
         except OSError as error:
             logger.error("%s cannot be read: %s", path.name, error.strerror)
 
@@ -70,10 +101,9 @@ class Inbox:
         known = self._parts.transact.current(document_stream(path.name)).state
         assert isinstance(known, Upload)
         try:
-            with path.open("rb") as file:
-                data = file.read(BYTES_MAX)
+            data = _content(path)
         except FileNotFoundError:
-            if known.at is not None:
+            if known.at is not None and not known.removed:
                 control.upload_removed(path.name, "removed", by="inbox")
             return
         upload = digest_of(data)
@@ -82,3 +112,12 @@ class Inbox:
         registered = control.upload(path.name, upload, data, by="inbox")
         if registered.changed:
             logger.info("%s: %s version %d is live", path.name, registered.workflow, registered.version)
+
+
+def _content(path: Path) -> bytes:
+    # Opening a pipe would wait for its other end, and the engine with it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        return file.read(BYTES_MAX)

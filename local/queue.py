@@ -66,6 +66,13 @@ class MemoryQueue:
         if taken is not None:
             self._give_back(taken[1], delay_seconds)
 
+    def put_off(self, receipt: int, *, delay_seconds: float) -> None:
+        """Deliver it again after a while, as if it had not been delivered: it was not the message that failed."""
+        taken = self._taken.pop(receipt, None)
+        if taken is not None:
+            taken[1].receives -= 1
+            self._give_back(taken[1], delay_seconds)
+
     def next_in(self) -> float | None:
         """Seconds until something can be received; None when nothing waits."""
         if self._ready:

@@ -52,12 +52,12 @@ class Dispatch:
         """Ask the target for an attempt, unless somebody did or nobody wants it any more."""
         run = self._run(effect.run)
         phase = _phase(run, effect.job, effect.attempt)
-        if run is None or not isinstance(phase, Queued | Doubted) or phase.stop is not None:
+        if run is None or phase is None or phase.stop is not None or effect.job not in run.plan.jobs:
             return []
         if isinstance(phase, Queued) and phase.not_before is not None and phase.not_before > self._now():
             return []
         executor = self._executors[run.plan.jobs[effect.job].type]
-        if isinstance(phase, Doubted) and executor.takes_token:
+        if not _may_start(phase, executor):
             return []
         try:
             request = self._render(run, effect.job, effect.attempt)
@@ -168,6 +168,20 @@ class Dispatch:
         state = loaded.state
         assert isinstance(state, Run | NotRequested)
         return state if isinstance(state, Run) else None
+
+
+def _may_start(phase: Open, executor: Executor) -> bool:
+    match phase:
+        case Queued():
+            return True
+        case Submitted():
+            # Where the work is a process beside us, "it never began" is certain, and then it may begin: the token sees to it
+            # that it does so once.
+            return executor.runs_at_once and executor.takes_token
+        case Doubted():
+            return not executor.takes_token
+        case Claimed():
+            return False
 
 
 def _stop(executor: Executor, reference: Reference, grace_seconds: float) -> bool:

@@ -5,7 +5,7 @@ were read, and dispatch is idempotent.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.effects import (
     Effect,
@@ -23,6 +23,9 @@ from shared.usecases.transact import Transact
 
 ROWS_MAX = PAGE_MAX
 """Streams looked at in one sweep; those that remain are due still, and come first next time."""
+
+REFUSED_SECONDS = 60
+"""A stream that cannot be folded is looked at again after this; looking all the time would keep others from their turn."""
 
 Settle = Callable[[Loaded], None]
 """Makes views, wake-ups and notices of a stream's newest version true; its row stays until that is done."""
@@ -52,11 +55,12 @@ class Sweep:
         try:
             loaded = self._transact.current(row.stream)
         except (CorruptStream, UnknownEvents) as error:
-            # It stays due: a newer release, or a person, will deal with it. The others must not wait for that.
+            # A newer release, or a person, will deal with it. The others must not wait for that.
             self.refused[row.stream] = str(error)
+            self._dues.raise_to(row.stream, seen=row.at, at=now + timedelta(seconds=REFUSED_SECONDS))
             return
         self.refused.pop(row.stream, None)
-        effects, due = pending_and_due(loaded.state, now)
+        effects, due = pending_and_due(loaded.state, now, since=row.at)
         self._effects.send(effects)
         if due is not None:
             self._dues.raise_to(row.stream, seen=row.at, at=due)
@@ -65,11 +69,13 @@ class Sweep:
         self._dues.remove(row.stream, seen=row.at)
 
 
-def pending_and_due(state: State, now: datetime, *, everything: bool = False) -> tuple[list[Effect], datetime | None]:
-    """What should be under way, and when to look again (None: never, by itself)."""
+def pending_and_due(
+    state: State, now: datetime, *, everything: bool = False, since: datetime | None = None
+) -> tuple[list[Effect], datetime | None]:
+    """What should be under way, and when to look again (None: never, by itself). `since`: the due row that led here."""
     match state:
         case Run() | NotRequested():
-            return pending_of_run(state, now, everything=everything), due_of_run(state, now)
+            return pending_of_run(state, now, everything=everything, since=since), due_of_run(state, now)
         case WorkflowState() | NotRegistered():
             return pending_of_workflow(state, now, everything=everything), due_of_workflow(state, now)
         case _:

@@ -30,7 +30,7 @@ from shared.effects import (
 from shared.errors import Conflict, Rejected
 from shared.events import Event
 from shared.ids import CommitId, StreamName
-from shared.ports import Dues, Effects, EventStore
+from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.document import Upload
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
@@ -41,6 +41,8 @@ TRIES_MAX = 8
 grouped before they get here."""
 KEPT_MAX = 512
 """Streams whose newest state a warm process keeps."""
+SKEW = timedelta(seconds=5)
+"""Clocks of processes differ by less. A row due later than this is not being swept by anybody, so it cannot be moved away."""
 
 Draft = RunDraft | WorkflowDraft | DocumentDraft
 
@@ -75,6 +77,8 @@ class Transact:
         self._now = now
         self._new_id = new_id
         self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
+        self._rows: dict[StreamName, datetime] = {}
+        """Due rows of kept streams as last seen: each is there and not later, for as long as it is not due."""
         self.loader = loader
 
     def __call__(self, stream: StreamName, command: Command, *, by: str, cause: str) -> Decided:
@@ -85,7 +89,18 @@ class Transact:
         return decided
 
     def batch(self, stream: StreamName, commands: Sequence[Command], *, by: str, cause: str) -> Decided:
-        """Decide on commands in order, with one commit. Rejected ones are reported and change nothing."""
+        """Decide on commands in order, with one commit, or several when one cannot hold what they lead to. Rejected ones are
+        reported and change nothing."""
+        decided, taken = self._some(stream, commands, by, cause)
+        while taken < len(commands):
+            following, more = self._some(stream, commands[taken:], by, cause)
+            shifted = {position + taken: reason for position, reason in following.rejected.items()}
+            decided = Decided(following.loaded, decided.events + following.events, decided.rejected | shifted)
+            taken += more
+        return decided
+
+    def _some(self, stream: StreamName, commands: Sequence[Command], by: str, cause: str) -> tuple[Decided, int]:
+        """Decide on the first commands, as many as fit a commit and at least one; how many they were."""
         for _ in range(TRIES_MAX):
             try:
                 return self._once(stream, commands, by, cause)
@@ -105,29 +120,27 @@ class Transact:
     def drop(self, stream: StreamName) -> None:
         """Keep a stream no longer in memory: nothing more will happen to it soon."""
         self._kept.pop(stream, None)
+        self._rows.pop(stream, None)
 
     def forget(self) -> None:
         """Drop everything known: after a batch of the store failed, states in memory may be ahead of it."""
         self._kept.clear()
+        self._rows.clear()
 
-    def _once(self, stream: StreamName, commands: Sequence[Command], by: str, cause: str) -> Decided:
+    def _once(self, stream: StreamName, commands: Sequence[Command], by: str, cause: str) -> tuple[Decided, int]:
         known = self._kept.get(stream)
         # With something known the conditional write itself is the check: a conflict tells that it was old.
         loaded = known if known is not None else self.current(stream)
         now = self._now()
         if loaded.at is not None and loaded.at > now:
             now = loaded.at
-        draft, rejected = self._decide(loaded.state, commands, now)
-        if rejected and known is not None:
-            # Before refusing anybody, make sure that the refusal is not founded on an old state.
-            fresh = self.current(stream)
-            if fresh.version != loaded.version:
-                raise Conflict("the state was old")
+        draft, rejected, taken = self._decide(loaded.state, commands, now)
+        if known is not None and (rejected or not draft.events) and self.current(stream).version != loaded.version:
+            # Before refusing anybody, or saying that nothing is to be done, make sure that it is not founded on an old state.
+            raise Conflict("the state was old")
         if not draft.events:
-            if known is not None and self.current(stream).version != loaded.version:
-                raise Conflict("the state was old")
-            self._effects.send(_pending_again(loaded.state, commands, now))
-            return Decided(loaded, (), rejected)
+            self._effects.send(_pending_again(loaded.state, commands[:taken], now))
+            return Decided(loaded, (), rejected), taken
         try:
             record = record_of(
                 stream,
@@ -140,58 +153,80 @@ class Transact:
                 events=draft.events,
             )
         except ValueError:
-            if len(commands) == 1:
+            if taken == 1:
                 raise
-            # Together they exceed a commit: halve.
-            middle = len(commands) // 2
-            first = self._once(stream, commands[:middle], by, cause)
-            second = self._once(stream, commands[middle:], by, cause)
-            shifted = {position + middle: reason for position, reason in second.rejected.items()}
-            return Decided(second.loaded, first.events + second.events, first.rejected | shifted)
+            # Together they exceed a commit: take half of them.
+            return self._once(stream, commands[: taken // 2], by, cause)
         state = _frozen(draft)
-        self._lower_due(stream, state, draft, now)
         try:
-            self._events.append(record)
+            self._store(loaded, record, _due_after(state, draft, now), now)
         except Conflict:
             self.current(stream)
             raise
         decided = self._keep(Loaded(stream, state, record.version, record.hash, now))
         self._effects.send(_effects(state, draft))
-        return Decided(decided, tuple(draft.events), rejected)
+        return Decided(decided, tuple(draft.events), rejected), taken
 
-    def _decide(self, state: State, commands: Sequence[Command], now: datetime) -> tuple[Draft, dict[int, Rejected]]:
+    def _decide(
+        self, state: State, commands: Sequence[Command], now: datetime
+    ) -> tuple[Draft, dict[int, Rejected], int]:
+        """The draft, the commands that were rejected, and how many were decided on."""
         rejected: dict[int, Rejected] = {}
         # Each turn rejects one command more, so this ends after at most as many turns as there are commands.
         while True:
             draft = _draft(state, self.loader, now)
+            taken, again = 0, False
             for position, command in enumerate(commands):
+                if position and not isinstance(draft, DocumentDraft) and not draft.room:
+                    break
+                taken = position + 1
                 if position in rejected:
                     continue
                 try:
                     _decide_on(draft, command)
                 except Rejected as reason:
+                    # What it had emitted before it was refused must go: begin anew, without it.
                     rejected[position] = reason
+                    again = True
                     break
-            else:
-                return draft, rejected
+            if not again:
+                return draft, rejected, taken
 
-    def _lower_due(self, stream: StreamName, state: State, draft: Draft, now: datetime) -> None:
-        needed = _due_after(state, draft, now)
-        if needed is None:
+    def _store(self, before: Loaded, record: Record, needed: datetime | None, now: datetime) -> None:
+        """Commit, with a due row that is not later than `needed`."""
+        stream = record.stream
+        row = self._rows.get(stream)
+        # The row of a run that goes on is moved or removed by a sweep alone, and by a sweep only once it is due.
+        going_on = isinstance(before.state, Run) and not before.state.finished
+        if needed is None or (going_on and row is not None and now + SKEW < row <= needed):
+            self._events.append(record)
             return
+        with self._events.batch():
+            row = self._lower_due(stream, needed, now)
+            self._events.append(record)
+            if record.version == 1 and self._dues.get(stream) is None:
+                # Somebody swept it between the two, found a row without a commit, and took it away.
+                self._dues.lower(stream, row)
+        self._rows[stream] = row
+
+    def _lower_due(self, stream: StreamName, needed: datetime, now: datetime) -> datetime:
+        """Where the row stands then."""
         row = self._dues.get(stream)
-        if row is None or needed < row:
-            self._dues.lower(stream, needed)
-        elif row <= now:
+        if row is not None and row <= needed:
+            if row > now + SKEW:
+                return row
             # Somebody may be sweeping this stream right now and would raise the row without having seen this commit.
             # Moving the row, even backwards, makes that conditional write fail.
-            self._dues.lower(stream, row - timedelta(microseconds=1))
+            needed = row - timedelta(microseconds=1)
+        self._dues.lower(stream, needed)
+        return needed
 
     def _keep(self, loaded: Loaded) -> Loaded:
         self._kept[loaded.stream] = loaded
         self._kept.move_to_end(loaded.stream)
         if len(self._kept) > self._kept_max:
-            self._kept.popitem(last=False)
+            dropped, _ = self._kept.popitem(last=False)
+            self._rows.pop(dropped, None)
         return loaded
 
 
