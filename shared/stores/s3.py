@@ -55,3 +55,28 @@ class S3Documents:
         if digest_of(data) != digest:
             raise CorruptStream(f"document {digest} was altered; restore its first version in bucket {self._bucket}")
         return data
+
+
+UPLOAD_BYTES_MAX = 64 * 1024 * 1024
+"""Never read more than this of an upload; reading a document refuses far smaller ones, with the reason."""
+
+
+class S3Uploads:
+    """Documents that people put into the bucket."""
+
+    def __init__(self, client: "S3Client", bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """The object as it is now, and what identifies this very content; None if there is none."""
+        with translated(f"read {key} in bucket {self._bucket}"):
+            try:
+                response = self._client.get_object(Bucket=self._bucket, Key=key)
+                data = response["Body"].read(UPLOAD_BYTES_MAX)
+            except ClientError as error:
+                if code_of(error) != "NoSuchKey":
+                    raise
+                return None
+        # Content, not version: the same bytes uploaded again are no news.
+        return data, digest_of(data)
