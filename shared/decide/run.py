@@ -6,6 +6,7 @@ the same commit. A decision costs what it touches. One that touches more than `S
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -347,6 +348,7 @@ def _record_stop_sent(draft: RunDraft, command: RecordStopSent) -> None:
 
 
 def _record_report(draft: RunDraft, report: RecordReport) -> None:
+    report = _storable(report)
     phase = _current(draft, report.job, report.attempt)
     if phase is None:
         _record_late(draft, report)
@@ -363,11 +365,7 @@ def _record_report(draft: RunDraft, report: RecordReport) -> None:
         case "submitted" | "running":
             _record_running(draft, report, phase)
         case "succeeded":
-            excess = _excess(report)
-            if excess:
-                _fail(draft, report, "user", excess)
-            else:
-                _succeed(draft, report)
+            _succeed(draft, report)
         case "failed":
             stop = phase.stop
             if stop is None or _ended_before(report, stop):
@@ -516,7 +514,7 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
             exit_code=report.exit_code,
             started_at=_believable(draft, report.started_at, phase),
             ended_at=_believable(draft, report.ended_at, phase),
-            outputs={} if _excess(report) else dict(report.outputs),
+            outputs=dict(report.outputs),
             retry_at=again,
             assumed=assumed,
         )
@@ -524,18 +522,20 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
     _advance(draft)
 
 
-def _excess(report: RecordReport) -> str:
-    """Why what the job returned cannot be kept; empty if it can."""
+def _storable(report: RecordReport) -> RecordReport:
+    """The report without outputs that are too large for an event; what succeeded with such outputs has failed (fault 55)."""
     if not report.outputs and not report.files:
-        return ""
-    size = text_bytes(
-        AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
+        return report
+    kept = AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
+    size = text_bytes(kept)
+    if size <= PAYLOAD_BYTES_MAX:
+        return report
+    if report.status != "succeeded":
+        return replace(report, outputs={}, files={})
+    reason = (
+        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept: write large results to a file"
     )
-    return (
-        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept"
-        if size > PAYLOAD_BYTES_MAX
-        else ""
-    )
+    return replace(report, status="failed", failure="user", reason=reason, outputs={}, files={})
 
 
 def _believable(draft: RunDraft, at: datetime | None, phase: Open) -> datetime | None:
@@ -562,7 +562,7 @@ def _doubt(draft: RunDraft, job: JobName, phase: Open, reason: str) -> None:
 
 _CONTRARY: dict[str, tuple[str, ...]] = {
     "succeeded": ("failed", "timed_out", "cancelled", "abandoned"),
-    "failed": ("succeeded", "cancelled", "abandoned"),
+    "failed": ("succeeded", "abandoned"),
     "cancelled": ("succeeded",),
 }
 """For each late terminal report, the recorded ends that it contradicts."""

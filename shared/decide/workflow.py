@@ -21,7 +21,7 @@ from shared.decide.commands import (
     WorkflowCommand,
 )
 from shared.decide.run import PAYLOAD_BYTES_MAX, SLICE_BYTES, check_request, text_bytes
-from shared.errors import NotFound, Rejected
+from shared.errors import InvalidInput, NotFound, Rejected
 from shared.events import (
     Event,
     HeldRunDropped,
@@ -284,13 +284,19 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
     state = draft.registered
     assert state.live is not None
     assert document.schedule is not None
+    try:
+        parameters = fill(document.parameters, {})
+    except InvalidInput as invalid:
+        # Checked when the document was registered, by rules that may have been others then. One instant must not hold up the rest.
+        draft.emit(InstantSkipped(scheduled_at=instant.at, reason=_short(f"no parameters to run with: {invalid}")))
+        return
     start, end = schedule.interval_of(document.schedule, instant.at)
     request = RunRequested(
         run=scheduled_run(state.name, instant.at),
         workflow=state.name,
         document=state.live.document,
         document_version=state.live.number,
-        parameters=fill(document.parameters, {}),
+        parameters=parameters,
         trigger="schedule",
         scheduled_at=instant.at,
         interval_start=start,
