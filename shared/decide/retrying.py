@@ -26,7 +26,7 @@ def retry_at(
     now: datetime,
 ) -> datetime | None:
     """When the attempt after `attempt` may start; None if its budget is used up. `earlier` are the attempts before it."""
-    budget, rule = _budget(retry, failure)
+    budget, rule = budget_of(retry, failure)
     failed = 1 + sum(1 for one in earlier if one.round == round_number and one.failure == failure)
     if failed >= budget:
         return None
@@ -40,7 +40,8 @@ def retry_at(
     return now + timedelta(seconds=min(delay * (1 + retry.jitter * (share - 0.5)), longest))
 
 
-def _budget(retry: Retry, failure: FailureClass) -> tuple[int, ClassRetry]:
+def budget_of(retry: Retry, failure: FailureClass) -> tuple[int, ClassRetry]:
+    """How many attempts may fail this way in one round, and the rule for what follows them."""
     match failure:
         case "user":
             return retry.attempts, ClassRetry()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from shared.decide.deadlines import deadlines
-from shared.decide.retrying import _budget as budget_of
+from shared.decide.retrying import budget_of
 from shared.errors import NotFound
 from shared.explain.conditions import (
     Code,

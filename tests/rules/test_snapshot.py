@@ -8,6 +8,7 @@ import pytest
 from immutables import Map
 
 from shared.codec import events_in
+from shared.decide.commands import ReopenRun
 from shared.events import (
     Event,
     RunAdmitted,
@@ -18,11 +19,11 @@ from shared.events import (
     WorkflowRegistered,
     WorkflowUnregistered,
 )
-from shared.ids import Digest, RunId, WorkflowName
+from shared.ids import Digest, JobName, RunId, WorkflowName
 from shared.state.run import NotRequested, Run, RunFold, RunState, fold
 from shared.state.snapshot import dump, dump_workflow, load, load_workflow
 from shared.state.workflow import WorkflowState, fold_workflow
-from tests.rules.walks import DOCUMENT, NOON, Walk, begun, job, plan_of, random_walk, request_of, submit
+from tests.rules.walks import DOCUMENT, NOON, Walk, begun, fail, job, plan_of, random_walk, request_of, submit, succeed
 
 SEEDS = range(12)
 
@@ -121,6 +122,20 @@ def test_the_document_asked_for_is_the_one_of_the_latest_round() -> None:
 
     load(dump(walk.run), plans)
     assert asked == [DOCUMENT]
+
+
+def test_attempts_of_jobs_that_a_newer_document_dropped_come_back_too() -> None:
+    newer = plan_of(job("a"), digest=Digest("e" * 64))
+    walk = begun(job("a"), job("b"))
+    plans = {DOCUMENT: walk.plan, newer.digest: newer}
+    walk.plans = plans.__getitem__  # type: ignore[method-assign, assignment]
+    walk.do(succeed("a"), fail("b"), ReopenRun((JobName("a"),), False, newer.digest, 2, (), "ada"))
+    assert list(walk.run.removed) == ["b"]
+    assert seen(load(dump(walk.run), plans.__getitem__)) == seen(walk.run)
+
+
+def test_executions_that_are_not_the_ones_bound_come_back_too() -> None:
+    assert any(state.strays for seed in SEEDS for state in random_walk(seed).run.jobs.values())
 
 
 def test_a_run_of_ten_thousand_jobs_comes_back_whole() -> None:

@@ -218,12 +218,14 @@ def _report(rng: random.Random, name: str, attempt: int) -> RecordReport:
     status: Any = rng.choice(
         ["submitted", "running", "running", "succeeded", "succeeded", "failed", "cancelled", "missing", "unknown"]
     )
+    # Now and then a second execution turns up under the attempt's token.
+    handle = f"arn:{name}:{attempt}" + (":stray" if rng.random() < 0.1 else "")
     failure: Any = rng.choice(["user", "infrastructure", "capacity", "timeout", "refused"])
     return RecordReport(
         JobName(name),
         attempt,
         status,
-        handle=Handle(f"arn:{name}:{attempt}") if status in {"submitted", "running"} else None,
+        handle=Handle(handle) if status in {"submitted", "running"} or rng.random() < 0.2 else None,
         failure=failure if status == "failed" else None,
         reason="it says so" if status == "failed" else "",
         exit_code={"succeeded": 0, "failed": 1}.get(status),

@@ -27,8 +27,8 @@ class Violation:
 Found = tuple[Invariant, str]
 """A violation before it is known where it stands."""
 
-HANDLES_MAX = 1_000_000
-"""Handles remembered, about 150 bytes each; of a larger store, executions bound to two attempts further apart are not found."""
+HANDLES_MAX = 250_000
+"""Handles remembered, about 220 bytes each; of a larger store, executions bound to two attempts further apart are not found."""
 
 
 class Handles:
