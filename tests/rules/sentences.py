@@ -278,7 +278,7 @@ class Story:
             if isinstance(step, timedelta):
                 story = Story(story.state, story.now + step, story.history)
             elif isinstance(step, Fact):
-                story = story._with((step.event(story.now),))
+                story = story._with((step.event(story.now),), story.now)
             else:
                 story = story.done(step)[0]
         return story
@@ -296,7 +296,8 @@ class Story:
         body = codec.body_of(decided)
         assert len(body.encode()) <= draft.bytes, "a draft must never think its events smaller than they are"
         assert codec.events_in(body) == decided
-        after = self._with(decided)
+        # A clock that runs behind the newest commit does not count.
+        after = self._with(decided, draft.now)
         assert same(after.state, draft.freeze()), "what was drafted is not what folds"
         return Story(after.state, after.now, after.history, draft.truncated), decided
 
@@ -317,14 +318,14 @@ class Story:
             return RunDraft(self.state, plans, self.now)
         return WorkflowDraft(self.state, plans, self.now)
 
-    def _with(self, more: tuple[Event, ...]) -> "Story":
-        timed = [(self.now, event) for event in more]
+    def _with(self, more: tuple[Event, ...], at: datetime) -> "Story":
+        timed = [(at, event) for event in more]
         state: State
         if isinstance(self.state, NotRequested | Run):
             state = fold(timed, plans, self.state)
         else:
             state = fold_workflow(timed, self.state)
-        return Story(state, self.now, (*self.history, (self.now, more)))
+        return Story(state, self.now, (*self.history, (at, more)))
 
     @property
     def run(self) -> Run:
