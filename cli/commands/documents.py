@@ -1,0 +1,493 @@
+"""Workflow documents: check, plan, register, list."""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.completing import complete_workflow
+from cli.session import Session, command, pass_session
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.errors import Problem
+    from shared.state.workflow import WorkflowState
+    from shared.workflow.document import Workflow
+
+INSTANTS_SHOWN = 8
+STDIN_NAME = "standard input"
+
+
+def _name_of(file: str) -> str:
+    return STDIN_NAME if file == "-" else PurePath(file).name
+
+
+def _read_all(files: tuple[str, ...]) -> "list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]]":
+    """Each file with its bytes and what they are: a document, or every problem of it."""
+    from cli.finding import read_file
+    from shared.errors import InvalidInput
+    from shared.usecases.documents import read_document
+
+    found: list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]] = []
+    for file in dict.fromkeys(files):
+        data = b""
+        try:
+            data = read_file(file)
+            found.append((file, data, read_document(data, name=_name_of(file)), ()))
+        except InvalidInput as invalid:
+            found.append((file, data, None, invalid.problems))
+    return found
+
+
+def _placed(file: str, problems: "tuple[Problem, ...]", *, alone: bool) -> "list[Problem]":
+    """The problems with their file before the place, where there are several files."""
+    from shared.errors import Problem
+
+    name = STDIN_NAME if file == "-" else file
+    if alone:
+        return list(problems)
+    return [
+        one if one.path == file else Problem(f"{name}: {one.path}" if one.path else name, one.message, one.hint)
+        for one in problems
+    ]
+
+
+# --- validate ---------------------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@pass_session
+def validate(session: Session, files: tuple[str, ...]) -> None:
+    """Check documents without registering them.
+
+    Every problem of every file is told at once, with its place and what would be right. `-` reads standard input. Exit code 2
+    when one of them cannot be registered.
+    """
+    read = _read_all(files)
+    if session.json:
+        session.answer(
+            [
+                {
+                    "file": file,
+                    "valid": document is not None,
+                    "workflow": document.name if document is not None else None,
+                    "jobs": len(document.jobs) if document is not None else None,
+                    "problems": [{"path": one.path, "message": one.message, "hint": one.hint} for one in problems],
+                }
+                for file, _, document, problems in read
+            ]
+        )
+    else:
+        _tell_valid(session, read)
+    if any(document is None for _, _, document, _ in read):
+        raise click.exceptions.Exit(2)
+
+
+def _tell_valid(session: Session, read: "list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]]") -> None:
+    from cli.terminal import Cell, counts
+
+    terminal = session.terminal
+    for file, _, document, problems in read:
+        name = STDIN_NAME if file == "-" else file
+        if document is not None:
+            mark = Cell(f"{terminal.glyph('succeeded')} " if terminal.rich else "", "green")
+            terminal.line(mark, Cell(name, "bold"), f": {document.name}, {counts(len(document.jobs), 'job')}, is good")
+            continue
+        mark = Cell(f"{terminal.glyph('failed')} " if terminal.rich else "", "bold red")
+        terminal.line(mark, Cell(name, "bold"), f": {counts(len(problems), 'problem')}")
+        for one in problems:
+            place = f"{one.path}: " if one.path and one.path != file else ""
+            hint = Cell(f"  → {one.hint}", "dim") if one.hint else ""
+            terminal.line("  ", Cell(place, "bold"), one.message, hint)
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("file", metavar="FILE|-")
+@click.option(
+    "--next", "count", type=click.IntRange(0, 1000), default=INSTANTS_SHOWN, show_default=True, help="Instants."
+)
+@pass_session
+def plan(session: Session, file: str, count: int) -> None:
+    """Say what registering FILE would do, and do nothing.
+
+    Shows how it differs from the live version, when it would run next (with the days on which the clocks change), what a run needs
+    to be given, and what looks like a mistake.
+    """
+    from cli.finding import read_file
+    from shared.bootstrap import utc_now
+    from shared.ids import WorkflowName, digest_of, workflow_stream
+    from shared.state.workflow import WorkflowState
+    from shared.usecases.documents import difference, read_document
+    from shared.workflow.reading import canonical
+
+    document = read_document(read_file(file), name=_name_of(file))
+    state: WorkflowState | None = None
+    differences: list[str] = []
+    if session.home.exists():
+        with session.reading() as parts:
+            found = parts.loader.load(workflow_stream(WorkflowName(document.name))).state
+            if isinstance(found, WorkflowState):
+                state = found
+                newest = found.live or found.versions[-1]
+                if newest.document != digest_of(canonical(document)):
+                    differences = difference(parts.plans(newest.document).workflow, document)
+    change = _change(state, digest_of(canonical(document)))
+    answer = _plan_object(document, state, change, differences, count, utc_now())
+    if session.json:
+        session.answer(answer)
+    else:
+        _tell_plan(session, answer, document)
+
+
+def _change(state: "WorkflowState | None", digest: str) -> str:
+    if state is None:
+        return "new"
+    if state.live is None:
+        return "again"
+    return "unchanged" if state.live.document == digest else "changed"
+
+
+def _plan_object(
+    document: "Workflow",
+    state: "WorkflowState | None",
+    change: str,
+    differences: list[str],
+    count: int,
+    now: "datetime",
+) -> dict[str, Any]:
+    from shared.schedule import upcoming
+    from shared.views.objects import moment
+    from shared.views.rows import schedule_text
+
+    types: dict[str, int] = {}
+    for job in document.jobs:
+        types[job.type] = types.get(job.type, 0) + 1
+    instants = upcoming(document.schedule, now, max(count, 1)) if document.schedule is not None else []
+    schema = document.parameters or {}
+    properties = schema.get("properties", {})
+    return {
+        "workflow": document.name,
+        "change": change,
+        "live_version": state.live.number if state is not None and state.live is not None else None,
+        "next_version": None if change == "unchanged" else (len(state.versions) + 1 if state is not None else 1),
+        "paused": state is not None and state.pause is not None,
+        "differences": differences,
+        "schedule": schedule_text(document.schedule),
+        "instants": [
+            {"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in instants[:count]
+        ],
+        "jobs": len(document.jobs),
+        "jobs_by_type": types,
+        "parallelism": document.parallelism,
+        "overlap": document.overlap,
+        "parameters": {
+            name: {
+                "required": name in schema.get("required", []) and "default" not in one,
+                "default": one.get("default"),
+            }
+            for name, one in properties.items()
+            if isinstance(one, dict)
+        },
+        "uploads": sorted({one.upload for job in document.jobs for one in job.inputs if one.upload is not None}),
+        "secrets": sorted({reference for job in document.jobs for reference in job.secrets.values()}),
+        "warnings": _warnings(document, bool(instants), now),
+    }
+
+
+def _warnings(document: "Workflow", comes: bool, now: "datetime") -> list[str]:
+    from cli.terminal import instant
+    from shared.schedule import due, previous
+
+    warnings = []
+    schedule = document.schedule
+    if schedule is not None and schedule.at is not None:
+        past = previous(schedule, now)
+        if not comes and past is not None:
+            warnings.append(
+                f"its only instant, {instant(past)}, has passed: it runs once, right after it is registered"
+            )
+    elif schedule is not None and not comes:
+        ended = bool(due(schedule, now.replace(year=1971), now, limit=1))
+        warnings.append(
+            "its schedule has ended: no instant will come" if ended else "its schedule never comes: it names no instant"
+        )
+    if schedule is not None:
+        missing = [
+            name
+            for name in (document.parameters or {}).get("required", [])
+            if "default" not in (document.parameters or {}).get("properties", {}).get(name, {})
+        ]
+        if missing:
+            warnings.append(f"scheduled runs are given no parameters, and {', '.join(missing)} must be given")
+        uploads = {one.upload for job in document.jobs for one in job.inputs if one.upload is not None}
+        if uploads:
+            warnings.append(f"scheduled runs are given no files, and jobs need {', '.join(sorted(uploads))}")
+    return warnings
+
+
+_NOTES = {
+    "gap_shifted": "moved: the clocks skip that time on this day",
+    "overlap_first": "the first of two equal times: the clocks go back",
+    "overlap_second": "the second of two equal times: the clocks go back",
+}
+
+
+def _tell_plan(session: Session, answer: dict[str, Any], document: "Workflow") -> None:
+    from datetime import datetime
+
+    from cli.terminal import Cell, Column, counts, relative
+    from shared.bootstrap import utc_now
+
+    terminal = session.terminal
+    says = {
+        "new": f"would become version 1 of a new workflow, {answer['workflow']}",
+        "again": f"would bring {answer['workflow']} back into service as version {answer['next_version']}",
+        "changed": f"would become version {answer['next_version']} of {answer['workflow']}",
+        "unchanged": f"is version {answer['live_version']} of {answer['workflow']}, which is live: nothing would change",
+    }
+    terminal.line(Cell("This document ", "bold"), Cell(says[answer["change"]], "bold"))
+    for line in answer["differences"]:
+        terminal.line("  ", Cell("~ ", "yellow"), line)
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(answer["jobs_by_type"].items()))
+    terminal.line("")
+    terminal.line(
+        f"{counts(answer['jobs'], 'job')}: {kinds}; at most {answer['parallelism']} at a time; overlap: {document.overlap}"
+    )
+    for title, names in (
+        ("Parameters", answer["parameters"]),
+        ("Files", answer["uploads"]),
+        ("Secrets", answer["secrets"]),
+    ):
+        if names:
+            shown = [
+                f"{name} (required)" if title == "Parameters" and names[name]["required"] else str(name)
+                for name in names
+            ]
+            terminal.line(f"{title}: {', '.join(shown)}")
+    if answer["paused"]:
+        terminal.line(
+            Cell(f"It is paused: no scheduled run starts before `runfold resume {answer['workflow']}`.", "yellow")
+        )
+    if not answer["schedule"]:
+        terminal.line(f"No schedule: it runs when somebody asks, with `runfold run {answer['workflow']}`.")
+    elif answer["instants"]:
+        terminal.line("")
+        terminal.line(f"Next, by {answer['schedule']}:")
+        now = utc_now()
+        terminal.table(
+            [Column("at"), Column("local"), Column("in"), Column("note", wraps=True)],
+            [
+                (
+                    one["at"],
+                    one["local"],
+                    relative(datetime.fromisoformat(one["at"]), now),
+                    Cell(_NOTES.get(one["note"], one["note"]), "yellow"),
+                )
+                for one in answer["instants"]
+            ],
+            indent=2,
+        )
+    for warning in answer["warnings"]:
+        terminal.line("")
+        terminal.line(Cell("Warning: ", "bold yellow"), Cell(warning, "yellow"))
+
+
+# --- register ---------------------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--version", "number", type=click.IntRange(1, 10**9), help="Make this version of workflow NAME live again."
+)
+@pass_session
+def register(session: Session, files: tuple[str, ...], number: int | None) -> None:
+    """Make documents the live versions of their workflows; with --version, go back to an older one.
+
+    \b
+    runfold register nightly.json hourly.yaml
+    runfold register nightly-sales --version 3
+
+    All files are checked before anything is registered: one bad document, and nothing changes.
+    """
+    from shared.errors import InvalidInput, Problem
+    from shared.ids import WorkflowName
+
+    by = session.by
+    if number is not None:
+        if len(files) != 1:
+            raise click.UsageError("--version goes with the name of one workflow")
+        with session.writing() as writing:
+            done = [writing.control.register_version(WorkflowName(files[0]), number, by=by)]
+    else:
+        read = _read_all(files)
+        problems = [one for file, _, _, found in read for one in _placed(file, found, alone=len(read) == 1)]
+        names: dict[str, str] = {}
+        for file, _, document, _ in read:
+            if document is not None and (other := names.setdefault(document.name, file)) != file:
+                problems.append(Problem(file, f"names the same workflow as {other}, {document.name}", "register one"))
+        if problems:
+            raise InvalidInput(problems)
+        with session.writing(make=True) as writing:
+            done = [
+                writing.control.register_document(document, by=by, source=_name_of(file))
+                for file, _, document, _ in read
+                if document is not None
+            ]
+    if session.json:
+        session.answer(
+            [
+                {
+                    "workflow": one.workflow,
+                    "version": one.version,
+                    "changed": one.changed,
+                    "differences": list(one.differences),
+                }
+                for one in done
+            ]
+        )
+        return
+    from cli.terminal import Cell
+
+    terminal = session.terminal
+    for one in done:
+        mark = Cell(f"{terminal.glyph('succeeded')} " if terminal.rich else "", "green")
+        what = f"version {one.version} is live" if one.changed else f"version {one.version} was live already"
+        terminal.line(mark, Cell(one.workflow, "bold"), f" {what}")
+        for line in one.differences:
+            terminal.line("    ", Cell("~ ", "yellow"), line)
+
+
+@command()
+@click.argument("workflow", shell_complete=complete_workflow)
+@click.option("--reason", default="", help="Kept with the request.")
+@pass_session
+def unregister(session: Session, workflow: str, reason: str) -> None:
+    """Take a workflow out of service: no more scheduled runs, and none that are asked for.
+
+    Its history stays, and what runs goes on. Registering a document of this name brings it back.
+    """
+    from shared.ids import WorkflowName
+
+    with session.writing() as writing:
+        writing.control.unregister(WorkflowName(workflow), by=session.by, reason=reason)
+    if session.json:
+        session.answer({"workflow": workflow, "live_version": None})
+    else:
+        session.terminal.line(f"{workflow} is out of service; `runfold register` brings it back")
+
+
+# --- workflows --------------------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("workflow", required=False, shell_complete=complete_workflow)
+@click.option("--cursor", default="", help="The next page, as the last one told.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
+@pass_session
+def workflows(session: Session, workflow: str | None, cursor: str, limit: int) -> None:
+    """List the workflows, or show one with its versions."""
+    if workflow is not None:
+        _show_workflow(session, workflow)
+        return
+    from cli.terminal import Cell, Column
+    from shared.bootstrap import utc_now
+    from shared.ports import RunFilter
+    from shared.views.objects import moment, workflow_row_object
+
+    now = utc_now()
+    with session.reading() as parts:
+        rows, following = parts.views.workflows(cursor=cursor, limit=limit)
+        last = {row.workflow: parts.views.runs(RunFilter(workflow=row.workflow), limit=1)[0] for row in rows}
+    if session.json:
+        session.answer(
+            [
+                {
+                    **workflow_row_object(row),
+                    "last_run": last[row.workflow][0].run if last[row.workflow] else None,
+                    "last_status": last[row.workflow][0].status if last[row.workflow] else None,
+                    "last_requested_at": moment(last[row.workflow][0].requested_at) if last[row.workflow] else None,
+                }
+                for row in rows
+            ]
+        )
+        return
+    terminal = session.terminal
+    if not rows:
+        terminal.line("no workflows: `runfold register FILE` makes one")
+        return
+    table = []
+    for row in rows:
+        newest = last[row.workflow][0] if last[row.workflow] else None
+        state = (
+            Cell("unregistered", "dim")
+            if row.live_version is None
+            else Cell("paused", "yellow")
+            if row.paused
+            else Cell("")
+        )
+        table.append(
+            (
+                Cell(row.workflow, "bold"),
+                f"v{row.live_version}" if row.live_version is not None else "–",
+                state,
+                row.schedule or Cell("on request", "dim"),
+                terminal.moment(row.next_at, now),
+                terminal.status(newest.status) if newest is not None else Cell("never ran", "dim"),
+                Cell(terminal.moment(newest.requested_at, now), "dim") if newest is not None else "",
+                f"{len(row.held_runs)} held" if row.held_runs else "",
+                row.owner,
+                " ".join(row.tags),
+            )
+        )
+    titles = ("workflow", "version", "", "schedule", "next", "last run", "", "", "owner", "tags")
+    terminal.table([Column(title, wraps=title == "tags") for title in titles], table)
+    if following:
+        terminal.line(Cell(f"more: --cursor {following}", "dim"))
+
+
+def _show_workflow(session: Session, name: str) -> None:
+    from cli.terminal import Cell, Column, instant, relative
+    from shared.bootstrap import utc_now
+    from shared.ids import WorkflowName, workflow_stream
+    from shared.views.objects import workflow_object
+
+    with session.reading() as parts:
+        state = parts.control.workflow(WorkflowName(name))
+        version = parts.transact.current(workflow_stream(state.name)).version
+        plan_ = parts.plans((state.live or state.versions[-1]).document)
+    answer = workflow_object(state, version, plan_)
+    if session.json:
+        session.answer(answer)
+        return
+    terminal, now = session.terminal, utc_now()
+    live = f"version {state.live.number} is live" if state.live is not None else "unregistered"
+    terminal.line(Cell(name, "bold"), f"  {live}", Cell(f"  {answer['description']}", "dim"))
+    if answer["schedule"]:
+        coming = f", next {instant(state.next_at)} ({relative(state.next_at, now)})" if state.next_at else ""
+        terminal.line(f"schedule {answer['schedule']}{'' if state.pause else coming}")
+    if state.pause is not None:
+        reason = f": {state.pause.reason}" if state.pause.reason else ""
+        terminal.line(Cell(f"paused by {state.pause.by} {relative(state.pause.at, now)}{reason}", "yellow"))
+    for title, runs in (("active", sorted(state.holders)), ("held", [one.run for one in state.held])):
+        if runs:
+            terminal.line(f"{title}: {', '.join(runs)}")
+    terminal.line("")
+    terminal.table(
+        [Column("version", right=True), Column("registered"), Column("by"), Column("from"), Column("document")],
+        [
+            (
+                str(one.number),
+                terminal.moment(one.registered_at, now),
+                one.by,
+                one.source,
+                Cell(one.document[:12], "dim"),
+            )
+            for one in reversed(state.versions)
+        ],
+    )

@@ -1,0 +1,341 @@
+"""What people and programs are shown of states, as JSON objects: the same from the command and from the HTTP API.
+
+Pure: from a state to dicts, lists, strings, numbers and None. Fields are only ever added. Moments are text in UTC, ISO 8601 with a
+`Z`, so that they sort as text; what is not known is null, never left out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.explain import Condition
+from shared.ids import JobName
+from shared.ports import Record, RunRow, WorkflowRow
+from shared.state.run import Attempt, Backoff, Claimed, Done, Doubted, JobState, Open, Queued, Ready, Run, Submitted
+from shared.state.run import Waiting as WaitingJob
+from shared.state.workflow import Version, WorkflowState
+from shared.views.rows import schedule_text
+from shared.workflow.plan import Plan
+
+Object = dict[str, Any]
+
+
+def moment(at: datetime | None) -> str | None:
+    """`2026-03-29T00:30:00Z`, with microseconds where there are some."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else max((end - start) / timedelta(seconds=1), 0.0)
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def run_row_object(row: RunRow) -> Object:
+    """A run in a list: `run`, `workflow`, `status`, `scheduled_at`, `started_at`, `finished_at` and more."""
+    return {
+        "run": row.run,
+        "workflow": row.workflow,
+        "status": row.status,
+        "scheduled_at": moment(row.scheduled_at),
+        "requested_at": moment(row.requested_at),
+        "started_at": moment(row.started_at),
+        "finished_at": moment(row.finished_at),
+        "duration_seconds": seconds_between(row.started_at, row.finished_at),
+        "version": row.version,
+        "trigger": row.trigger,
+        "owner": row.owner,
+        "tags": list(row.tags),
+        "jobs": dict(row.jobs),
+        "attention": list(row.attention),
+    }
+
+
+def workflow_row_object(row: WorkflowRow) -> Object:
+    return {
+        "workflow": row.workflow,
+        "live_version": row.live_version,
+        "paused": row.paused,
+        "schedule": row.schedule,
+        "next_at": moment(row.next_at),
+        "owner": row.owner,
+        "tags": list(row.tags),
+        "active_runs": list(row.active_runs),
+        "held_runs": list(row.held_runs),
+    }
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def run_object(run: Run, version: int) -> Object:
+    """A whole run as it is at a version of its stream, jobs in the document's order.
+
+    `version` counts the commits of the run's stream and is what `--as-of` takes; `document_version` is the workflow's.
+    """
+    request = run.request
+    return {
+        "run": run.run,
+        "workflow": request.workflow,
+        "version": version,
+        "document_version": run.document_version,
+        "document": run.plan.digest,
+        "status": run.status,
+        "trigger": request.trigger,
+        "requested_by": request.requested_by,
+        "note": request.note,
+        "parameters": dict(request.parameters),
+        "requested_at": moment(run.requested_at),
+        "scheduled_at": moment(request.scheduled_at),
+        "start_after": moment(request.start_after),
+        "started_at": moment(run.started_at),
+        "finished_at": moment(run.finished_at),
+        "duration_seconds": seconds_between(run.started_at, run.finished_at),
+        "as_of": moment(run.at),
+        "round": run.round,
+        "cancel": None
+        if run.cancel is None
+        else {"by": run.cancel.by, "reason": run.cancel.reason, "at": moment(run.cancel.at)},
+        "attention": attention_of(run),
+        "jobs": [job_object(run, name) for name in run.plan.jobs],
+    }
+
+
+def attention_of(run: Run) -> list[str]:
+    """What a person should look at: `doubt`, `stop_flagged`."""
+    return [word for word, count in (("doubt", run.doubted), ("stop_flagged", run.flagged)) if count]
+
+
+def job_object(run: Run, name: JobName) -> Object:
+    """A job with all its attempts, the one under way included."""
+    state, job = run.jobs[name], run.plan.jobs[name]
+    started_at, ended_at = job_times(state)
+    return {
+        "name": name,
+        "type": job.type,
+        "status": state.status,
+        "reason": job_reason(state),
+        "after": list(job.after),
+        "since": moment(_since(state)),
+        "started_at": moment(started_at),
+        "ended_at": moment(ended_at),
+        "duration_seconds": seconds_between(started_at, ended_at),
+        "retry_at": moment(state.phase.retry_at) if isinstance(state.phase, Backoff) else None,
+        "marked_by": state.phase.marked_by if isinstance(state.phase, Done) else "",
+        "outputs": None if state.outputs is None else dict(state.outputs),
+        "files": dict(state.files or {}),
+        "attempts": attempt_objects(state),
+    }
+
+
+def attempt_objects(state: JobState) -> list[Object]:
+    ended = [_ended_attempt(one) for one in state.attempts]
+    return [*ended, _open_attempt(state.phase)] if isinstance(state.phase, Open) else ended
+
+
+def job_times(state: JobState) -> tuple[datetime | None, datetime | None]:
+    """When the newest attempt began and, unless it is under way, ended."""
+    match state.phase:
+        case Submitted() | Doubted() as phase:
+            return phase.started_at or phase.submitted_at, None
+        case Queued() | Claimed():
+            return None, None
+        case _ if state.attempts:
+            last = state.attempts[-1]
+            return last.started_at or last.submitted_at, last.ended_at or last.recorded_at
+        case _:
+            return None, None
+
+
+def job_reason(state: JobState) -> str:
+    """Why the job is as it is, in a few words; empty when there is nothing to say."""
+    match state.phase:
+        case Submitted() | Queued() | Claimed() if state.phase.stop is not None:
+            stop = state.phase.stop
+            return f"stop asked for ({stop.cause}){f': {stop.reason}' if stop.reason else ''}"
+        case Queued(reason=reason) | Doubted(reason=reason) | Backoff(reason=reason):
+            return reason
+        case Done(reason=reason, outcome=outcome):
+            last = (
+                state.attempts[-1].reason if state.attempts and outcome in ("failed", "timed_out", "cancelled") else ""
+            )
+            return reason or last
+        case _:
+            return ""
+
+
+def _since(state: JobState) -> datetime | None:
+    match state.phase:
+        case WaitingJob(since=since) | Ready(since=since) | Doubted(since=since) | Backoff(since=since):
+            return since
+        case Queued(queued_at=since) | Claimed(claimed_at=since) | Done(at=since):
+            return since
+        case Submitted(submitted_at=submitted_at, started_at=started_at):
+            return started_at or submitted_at
+    raise AssertionError(state.phase)
+
+
+def _attempt(
+    attempt: int,
+    status: str,
+    *,
+    queued_at: datetime,
+    handle: str | None = None,
+    exit_code: int | None = None,
+    failure_class: str | None = None,
+    submitted_at: datetime | None = None,
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
+    reason: str = "",
+    late: tuple[str, ...] = (),
+    round_: int | None = None,
+) -> Object:
+    return {
+        "attempt": attempt,
+        "status": status,
+        "handle": handle,
+        "exit_code": exit_code,
+        "failure_class": failure_class,
+        "queued_at": moment(queued_at),
+        "submitted_at": moment(submitted_at),
+        "started_at": moment(started_at),
+        "ended_at": moment(ended_at),
+        "reason": reason,
+        "late": list(late),
+        "round": round_,
+    }
+
+
+def _ended_attempt(one: Attempt) -> Object:
+    return _attempt(
+        one.attempt,
+        one.status,
+        queued_at=one.queued_at,
+        handle=one.handle,
+        exit_code=one.exit_code,
+        failure_class=one.failure,
+        submitted_at=one.submitted_at,
+        started_at=one.started_at,
+        ended_at=one.ended_at or one.recorded_at,
+        reason=one.reason,
+        late=one.late,
+        round_=one.round,
+    )
+
+
+def _open_attempt(phase: Open) -> Object:
+    match phase:
+        case Queued():
+            return _attempt(phase.attempt, "queued", queued_at=phase.queued_at, reason=phase.reason)
+        case Claimed():
+            return _attempt(phase.attempt, "claimed", queued_at=phase.queued_at)
+        case Submitted():
+            return _attempt(
+                phase.attempt,
+                "running" if phase.started_at is not None else "submitted",
+                queued_at=phase.queued_at,
+                handle=phase.handle,
+                submitted_at=phase.submitted_at,
+                started_at=phase.started_at,
+            )
+        case Doubted():
+            return _attempt(
+                phase.attempt,
+                "doubt",
+                queued_at=phase.queued_at,
+                handle=phase.handle,
+                submitted_at=phase.submitted_at,
+                started_at=phase.started_at,
+                reason=phase.reason,
+            )
+
+
+def kept_files(run: Run, *, saved_only: bool = True) -> list[Object]:
+    """The declared outputs that jobs left: `path`, `job`, `attempt`, `saved` and `address`, in the document's order."""
+    found = []
+    for name, job in run.plan.jobs.items():
+        state = run.jobs[name]
+        attempt = next((one.attempt for one in reversed(state.attempts) if one.status == "succeeded"), None)
+        for output in job.outputs:
+            address = (state.files or {}).get(output.path)
+            if address is not None and (output.save or not saved_only):
+                found.append(
+                    {
+                        "path": output.path,
+                        "job": name,
+                        "attempt": attempt,
+                        "saved": output.save,
+                        "address": address,
+                    }
+                )
+    return found
+
+
+# --- a workflow -------------------------------------------------------------------------------------------------------
+
+
+def workflow_object(state: WorkflowState, version: int, plan: Plan | None) -> Object:
+    """A whole workflow; `plan` is its live document's, or the last one's when it is unregistered."""
+    document = plan.workflow if plan is not None else None
+    return {
+        "workflow": state.name,
+        "version": version,
+        "live_version": state.live.number if state.live is not None else None,
+        "owner": document.owner if document is not None else "",
+        "description": document.description if document is not None else "",
+        "tags": list(document.tags) if document is not None else [],
+        "schedule": schedule_text(document.schedule) if document is not None else "",
+        "next_at": moment(state.next_at if state.pause is None else None),
+        "paused": None
+        if state.pause is None
+        else {"by": state.pause.by, "reason": state.pause.reason, "at": moment(state.pause.at)},
+        "active_runs": sorted(state.holders),
+        "held_runs": [{"run": one.run, "since": moment(one.since), "reason": one.reason} for one in state.held],
+        "versions": [version_object(one) for one in state.versions],
+    }
+
+
+def version_object(version: Version) -> Object:
+    return {
+        "version": version.number,
+        "document": version.document,
+        "registered_at": moment(version.registered_at),
+        "by": version.by,
+        "source": version.source,
+    }
+
+
+# --- why, and what happened -------------------------------------------------------------------------------------------
+
+
+def condition_object(condition: Condition) -> Object:
+    return {
+        "code": condition.code,
+        "subject": condition.subject,
+        "message": condition.message,
+        "since": moment(condition.since),
+        "clears": condition.clears,
+        "clears_at": moment(condition.clears_at),
+        "holders": list(condition.holders),
+        "chain": [condition_object(one) for one in condition.chain],
+    }
+
+
+def commit_object(record: Record) -> Object:
+    """A commit with its events as they are stored, also those that only a newer release understands."""
+    return {
+        "stream": record.stream,
+        "version": record.version,
+        "at": moment(record.at),
+        "by": record.by,
+        "cause": record.cause,
+        "hash": record.hash,
+        "events": json.loads(record.body),
+    }
+
+
+def details_of(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a stored event but those that are shown in columns of their own."""
+    return ((name, value) for name, value in event.items() if name not in ("type", "job", "attempt"))
