@@ -50,7 +50,7 @@ class Job:
     settled_at: datetime | None = None
 
 
-def read(events: Iterable[dict[str, Any]]) -> tuple[str, datetime, datetime, str, list[Job]]:
+def read(commits: Iterable[dict[str, Any]]) -> tuple[str, datetime, datetime, str, list[Job]]:
     """The run's id, its beginning and end, its outcome, and its jobs in the order in which something happened to them."""
     run, outcome, began, last = "", "running", None, None
     jobs: dict[str, Job] = {}
@@ -58,8 +58,7 @@ def read(events: Iterable[dict[str, Any]]) -> tuple[str, datetime, datetime, str
     def job(name: str) -> Job:
         return jobs.setdefault(name, Job(name))
 
-    for event in events:
-        at = datetime.fromisoformat(event["at"])
+    for at, event in ((datetime.fromisoformat(one["at"]), event) for one in commits for event in one["events"]):
         began, last = began or at, at
         match event["type"]:
             case "RunRequested":
@@ -85,8 +84,8 @@ def read(events: Iterable[dict[str, Any]]) -> tuple[str, datetime, datetime, str
     return run, began, last, outcome, list(jobs.values())
 
 
-def draw(events: Iterable[dict[str, Any]]) -> str:
-    run, began, last, outcome, jobs = read(events)
+def draw(commits: Iterable[dict[str, Any]]) -> str:
+    run, began, last, outcome, jobs = read(commits)
     seconds = max((last - began).total_seconds(), 0.001)
     height = TOP + len(jobs) * ROW + BOTTOM
     plot = WIDTH - LEFT - RIGHT
@@ -143,7 +142,7 @@ def _bars(job: Job, top: float, middle: float, x: Any) -> Iterator[str]:
                 yield f'<line class="backoff" x1="{end + 5:.1f}" x2="{again - 5:.1f}" y1="{middle}" y2="{middle}"/>'
             if again - end > 90:
                 label = f"again in {wait:.1f} s"
-                yield f'<text class="again middle" x="{(end + again) / 2:.1f}" y="{middle - 4}">{label}</text>'
+                yield f'<text class="again middle" x="{(end + again) / 2:.1f}" y="{middle - 6}">{label}</text>'
         elif attempt.outcome == "failed" and attempt.reason:
             yield f'<text class="why" x="{end + 6:.1f}" y="{middle + 4.5}">{escape(attempt.reason)}</text>'
 
