@@ -28,6 +28,8 @@ SEND_WITHIN = timedelta(seconds=60)
 """How long a claimer may take to send; longer than any single request to a target with the SDK's own retries off."""
 RELEASE_RETRY_SECONDS = 30.0
 
+_UNDER_WAY = frozenset({"submitted", "running"})
+
 Learnt = tuple[RunId, RunCommand]
 
 
@@ -96,12 +98,14 @@ class Dispatch:
             return []
         reference = _reference(run, effect.job, phase)
         learnt: list[Learnt] = []
-        if not isinstance(phase, Submitted):
-            # It may or may not have begun: what the target says decides whether there is anything to stop.
-            found = self._reports([reference], executor)
-            learnt.extend(found)
-            if any(report.status == "missing" for _, report in found if isinstance(report, RecordReport)):
-                return learnt
+        if not isinstance(phase, Submitted) or phase.stop.sent_at is not None:
+            # It may not have begun, or it has ended and nobody told us: what the target says decides whether there is anything
+            # to stop. An attempt that is being stopped is not polled otherwise.
+            for report in executor.observe([reference]):
+                if report.status not in _UNDER_WAY:
+                    return [self.report(report)]
+                if not isinstance(phase, Submitted):
+                    learnt.append(self.report(report))
         if _stop(executor, reference, job.stop_grace_seconds):
             learnt.append((run.run, RecordStopSent(effect.job, effect.attempt)))
         return learnt

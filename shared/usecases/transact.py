@@ -272,10 +272,17 @@ def _effects(state: State, draft: Draft) -> list[Effect]:
 
 
 def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> list[Effect]:
-    """A command that changes nothing may be the second delivery of one whose effects were lost."""
+    """A command that changes nothing may be the second delivery of one whose effects were lost.
+
+    Not so "the target knows nothing of it", which is how our own look is answered: handing over because of it would look again.
+    """
     match state:
         case Run():
-            jobs = [job for command in commands if (job := getattr(command, "job", None)) is not None]
+            jobs = [
+                job
+                for command in commands
+                if (job := getattr(command, "job", None)) is not None and getattr(command, "status", "") != "missing"
+            ]
             return pending_of_jobs(state, jobs, now)
         case WorkflowState():
             return pending_of_workflow(state, now)
