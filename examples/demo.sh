@@ -20,7 +20,8 @@ case $(command -v runfold) in "$PWD"/.venv/bin/runfold) runfold=.venv/bin/runfol
 runfold register "$examples/weather/workflow.yaml"
 echo
 # Each job is slowed down to half a second, so that there is something to watch.
-runfold run seattle-weather --param "folder=$examples/weather" --param pace_seconds=0.5 --wait
+pace=${DEMO_PACE_SECONDS:-0.5}
+runfold run seattle-weather --param "folder=$examples/weather" --param "pace_seconds=$pace" --wait
 
 report=$(runfold results seattle-weather --json |
     python3 -c 'import json, sys; print(next(one["address"] for one in json.load(sys.stdin) if one["path"] == "report.html"))')

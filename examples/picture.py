@@ -133,8 +133,9 @@ def _bars(job: Job, top: float, middle: float, x: Any) -> Iterator[str]:
         took = (attempt.ended_at - attempt.started_at).total_seconds()
         tip = f"{job.name}, attempt {attempt.number}: {attempt.outcome} after {took:.2f} s {attempt.reason}"
         yield _bar(attempt.outcome, begin, end, top, tip)
-        if len(job.attempts) > 1 and end - begin > 64:
-            yield f'<text class="inside middle" x="{(begin + end) / 2:.1f}" y="{middle + 4}">attempt {attempt.number}</text>'
+        if len(job.attempts) > 1 and end - begin > 10:
+            label = f"attempt {attempt.number}" if end - begin > 64 else str(attempt.number)
+            yield f'<text class="inside middle" x="{(begin + end) / 2:.1f}" y="{middle + 4}">{label}</text>'
         if attempt.retry_at is not None:
             again = x(attempt.retry_at)
             wait = (attempt.retry_at - attempt.ended_at).total_seconds()
