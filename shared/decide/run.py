@@ -25,7 +25,7 @@ from shared.decide.commands import (
     RunCommand,
 )
 from shared.decide.context import context_of
-from shared.decide.deadlines import What, deadlines, total_deadline
+from shared.decide.deadlines import Deadline, What, deadlines, total_deadline
 from shared.decide.retrying import retry_at
 from shared.errors import NotFound, Rejected, TemplateError
 from shared.events import (
@@ -617,7 +617,7 @@ def _look_at_the_time(draft: RunDraft) -> None:
             one for one in deadlines(fold.jobs[name], _document_job(draft, name), fold.round) if one.at <= draft.now
         ]
         if past:
-            due.append((fold.plan.rank[name], name, min(past).what))
+            due.append((fold.plan.rank[name], name, min(past, key=_urgency).what))
     # A map's order differs from process to process; the same state and time give the same decision.
     due.sort()
     again: list[JobName] = []
@@ -645,6 +645,19 @@ def _look_at_the_time(draft: RunDraft) -> None:
                 assert_never(what)
     if again:
         draft.emit(JobsReady(jobs=tuple(again)))
+
+
+def _urgency(deadline: Deadline) -> tuple[int, datetime]:
+    """Of several moments that have passed, the one that makes the others pointless goes first: no retry of what is out of time."""
+    match deadline.what:
+        case "give_up_doubt":
+            return (0, deadline.at)
+        case "queue_timeout" | "start_timeout" | "run_timeout" | "total_timeout":
+            return (1, deadline.at)
+        case "flag_stop":
+            return (2, deadline.at)
+        case "retry":
+            return (3, deadline.at)
 
 
 def _give_up(draft: RunDraft, job: JobName, phase: Doubted) -> None:

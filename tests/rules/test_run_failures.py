@@ -288,3 +288,8 @@ def test_what_is_submitted_after_its_stop_was_asked_for_is_stopped_at_once() -> 
     after, decided = story.done(report("load", "submitted", handle="h1"))
     assert submitted("load").matches(decided[0])
     assert effects_of_run(after.run, decided) == [StopAttempt(RUN, JobName("load"), 1)]
+
+
+def test_what_is_out_of_time_when_somebody_looks_at_last_is_not_tried_again() -> None:
+    story = bounded(retry=3, total_minutes=5).given(report("load", "failed"), minutes(6))
+    story.when(Advance()).then(settled("load", "timed_out", reason="total timeout"), finished("failed"))
