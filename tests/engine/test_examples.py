@@ -343,3 +343,13 @@ def _pattern(shown: str) -> str:
     ):
         pattern = anything.join(re.split(volatile, pattern))
     return pattern
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "examples/README.md"])
+def test_a_page_names_only_what_is_there(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text()
+    named = [path.parent / target for target in re.findall(r"\]\(([^)#:]+)\)", text)]
+    named += [ROOT / name for name in re.findall(r"`((?:shared|local|cli|functions|examples|docs)/[\w./-]*)`", text)]
+    assert named
+    assert [str(one) for one in named if not one.exists()] == []
