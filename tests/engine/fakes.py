@@ -351,7 +351,7 @@ class Node:
 
 def drive(
     world: World,
-    asks: Sequence[Callable[[Node], None]],
+    asks: Sequence[Callable[[Node], object]],
     *,
     make: Callable[[World], Node] = Node,
     until: Callable[[World], bool] | None = None,
