@@ -41,7 +41,7 @@ from shared.events import (
     UnknownEvent,
 )
 from shared.ids import Digest, Handle, JobName, RunId
-from shared.state.heap import EMPTY, Heap, pop, push
+from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
@@ -263,10 +263,10 @@ class Run:
     jobs: "Map[JobName, JobState]"
     live: "Map[JobName, bool]"
     """Jobs with an attempt under way, in backoff, or ready with a bound on that: those that time can do something to."""
-    unsettled: Heap
-    """Ranks of jobs whose `after` have all ended and that have no decision yet; some entries may be out of date."""
-    ready: Heap
-    """Ranks of jobs that wait for a place; some entries may be out of date."""
+    unsettled: Ranks
+    """Jobs whose `after` have all ended and that have no decision yet."""
+    ready: Ranks
+    """Jobs that wait for a place."""
     active: int
     """Attempts under way."""
     unfinished: int
@@ -429,49 +429,37 @@ class RunFold:
 
     def next_unsettled(self) -> JobName | None:
         """Take the next job whose `after` have all ended and that has no decision yet."""
-        while self.unsettled is not None:
-            rank, self.unsettled = pop(self.unsettled)
-            name = self.plan.by_rank[rank]
-            phase = self.jobs[name].phase
-            if isinstance(phase, Waiting) and phase.remaining == 0:
-                return name
-        return None
+        if not self.has_unsettled():
+            return None
+        rank = first(self.unsettled)
+        self.unsettled = remove(self.unsettled, rank)
+        return self.plan.by_rank[rank]
 
     def next_ready(self) -> JobName | None:
         """Take the first of the jobs that wait for a place."""
-        while self.ready is not None:
-            rank, self.ready = pop(self.ready)
-            name = self.plan.by_rank[rank]
-            if isinstance(self.jobs[name].phase, Ready):
-                return name
-        return None
+        if not self.has_ready():
+            return None
+        rank = first(self.ready)
+        self.ready = remove(self.ready, rank)
+        return self.plan.by_rank[rank]
 
     def has_unsettled(self) -> bool:
-        while self.unsettled is not None:
-            phase = self.jobs[self.plan.by_rank[self.unsettled.value]].phase
-            if isinstance(phase, Waiting) and phase.remaining == 0:
-                return True
-            self.unsettled = pop(self.unsettled)[1]
-        return False
+        return self.unsettled != EMPTY
 
     def has_ready(self) -> bool:
-        while self.ready is not None:
-            if isinstance(self.jobs[self.plan.by_rank[self.ready.value]].phase, Ready):
-                return True
-            self.ready = pop(self.ready)[1]
-        return False
+        return self.ready != EMPTY
 
     # One method for each event.
 
     def _requested(self, event: RunRequested, at: datetime) -> None:
         plan = self.plans(event.document)
         jobs: MapMutation[JobName, JobState] = Map().mutate()
-        unsettled: Heap = EMPTY
+        unsettled: Ranks = EMPTY
         for name, job in plan.jobs.items():
             remaining = len(dict.fromkeys(job.after))
             jobs[name] = JobState(Waiting(at, remaining))
             if remaining == 0:
-                unsettled = push(unsettled, plan.rank[name])
+                unsettled = add(unsettled, plan.rank[name])
         self._thaw(
             Run(
                 run=event.run,
@@ -508,7 +496,7 @@ class RunFold:
             rank = self.plan.rank[name]
             self._take(rank)
             self.jobs[name] = JobState(Ready(at), state.attempts, state.outputs, state.files, state.strays)
-            self.ready = push(self.ready, rank)
+            self.ready = add(self.ready, rank)
             timeouts = self.plan.jobs[name].timeouts
             if timeouts.queue_minutes is not None or (timeouts.total_minutes is not None and state.attempts):
                 self.live[name] = True
@@ -519,7 +507,6 @@ class RunFold:
         state = self._get(event.job)
         if not isinstance(state.phase, Waiting | Ready | Backoff):
             raise _impossible(event, event.job, state.phase)
-        self._take(self.plan.rank[event.job])
         self._end(event.job, state, Done(event.outcome, at, event.reason))
 
     def _queued(self, event: AttemptQueued, at: datetime) -> None:
@@ -729,7 +716,7 @@ class RunFold:
                 removed[name] = dropped.attempts
         jobs: MapMutation[JobName, JobState] = Map().mutate()
         tally: dict[str, int] = {}
-        unsettled: Heap = EMPTY
+        unsettled: Ranks = EMPTY
         for name, job in plan.jobs.items():
             state = old.get(name)
             if state is not None and name not in again:
@@ -752,7 +739,7 @@ class RunFold:
                 attempts, strays = removed.pop(name, ()), None
             jobs[name] = JobState(Waiting(at, remaining, **counts), attempts, strays=strays)
             if remaining == 0:
-                unsettled = push(unsettled, plan.rank[name])
+                unsettled = add(unsettled, plan.rank[name])
         self.plan = plan
         self.document_version = event.document_version
         self.jobs = jobs
@@ -785,11 +772,9 @@ class RunFold:
         self.jobs[name] = JobState(phase, state.attempts, state.outputs, state.files, state.strays)
 
     def _take(self, rank: int) -> None:
-        """A decision about that job was made. Decisions are made in the order of ranks, so that it usually stands first."""
-        if self.unsettled is not None and self.unsettled.value == rank:
-            self.unsettled = pop(self.unsettled)[1]
-        if self.ready is not None and self.ready.value == rank:
-            self.ready = pop(self.ready)[1]
+        """A decision about that job was made: it waits for none any more."""
+        self.unsettled = remove(self.unsettled, rank)
+        self.ready = remove(self.ready, rank)
 
     def _get(self, name: JobName) -> JobState:
         state = self.jobs.get(name)
@@ -853,6 +838,8 @@ class RunFold:
     def _end(self, name: JobName, state: JobState, done: Done) -> None:
         if isinstance(state.phase, _OPEN):
             self._leave(state.phase)
+        else:
+            self._take(self.plan.rank[name])
         self.live.pop(name, None)
         self._put(name, state, done)
         self.unfinished -= 1
@@ -871,7 +858,7 @@ class RunFold:
                 )
                 self._put(dependent, other, waiting)
                 if waiting.remaining == 0:
-                    self.unsettled = push(self.unsettled, self.plan.rank[dependent])
+                    self.unsettled = add(self.unsettled, self.plan.rank[dependent])
 
     def _tally(self, outcome: Outcome, by: int) -> None:
         count = self.tally.get(outcome, 0) + by

@@ -2,7 +2,7 @@
 
 A snapshot is a cache: whoever reads one checks it against the stream, and anything wrong with the bytes themselves is a
 `ValueError`, upon which the events are read instead. `load(dump(state))` answers and folds on exactly as `state` does. What
-follows from the rest (the heaps, the document) is not written but made again. The format belongs to one `FOLD_VERSION`.
+follows from the rest (the sets of ranks, the document) is not written but made again. The format belongs to one `FOLD_VERSION`.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from shared.events import RunRequested
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
-from shared.state.heap import EMPTY, Heap, push
+from shared.state.ranks import EMPTY, Ranks, add
 from shared.state.run import (
     Attempt,
     Backoff,
@@ -221,8 +221,8 @@ def load(body: bytes, plans: Plans) -> Run:
         at=read.at,
         jobs=jobs.finish(),
         live=live.finish(),
-        unsettled=_heap(plan.rank[name] for name, phase in read.waiting.items() if phase.remaining == 0),
-        ready=_heap(plan.rank[name] for name in read.ready),
+        unsettled=_ranks(plan.rank[name] for name, phase in read.waiting.items() if phase.remaining == 0),
+        ready=_ranks(plan.rank[name] for name in read.ready),
         active=read.active,
         unfinished=read.unfinished,
         tally=read.tally,
@@ -287,8 +287,8 @@ def _opened(sealed: bytes) -> bytes:
     return body
 
 
-def _heap(ranks: Iterable[int]) -> Heap:
-    heap: Heap = EMPTY
+def _ranks(ranks: Iterable[int]) -> Ranks:
+    kept: Ranks = EMPTY
     for rank in ranks:
-        heap = push(heap, rank)
-    return heap
+        kept = add(kept, rank)
+    return kept

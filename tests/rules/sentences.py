@@ -389,14 +389,14 @@ def given_workflow(*steps: Step, now: datetime = NOON) -> Story:
 
 
 def same(one: State, other: State) -> bool:
-    """Whether two states of a thing are the same to everybody who reads them; heaps may be built differently."""
+    """Whether two states of a thing are the same to everybody who reads them."""
     return bool(seen(one) == seen(other))
 
 
 def seen(state: State) -> Any:
     if not isinstance(state, Run):
         return state if not isinstance(state, WorkflowState) else {name: getattr(state, name) for name in _WORKFLOW}
-    fields = {name: getattr(state, name) for name in _RUN if name not in {"unsettled", "ready", "plan"}}
+    fields = {name: getattr(state, name) for name in _RUN if name != "plan"}
     return {**fields, "plan": state.plan.digest}
 
 

@@ -20,7 +20,7 @@ from shared.events import (
     WorkflowUnregistered,
 )
 from shared.ids import Digest, JobName, RunId, WorkflowName
-from shared.state.run import NotRequested, Run, RunFold, RunState, fold
+from shared.state.run import NotRequested, Run, RunState, fold
 from shared.state.snapshot import dump, dump_workflow, load, load_workflow
 from shared.state.workflow import WorkflowState, fold_workflow
 from tests.rules.walks import DOCUMENT, NOON, Walk, begun, fail, job, plan_of, random_walk, request_of, submit, succeed
@@ -29,30 +29,14 @@ SEEDS = range(12)
 
 
 def seen(state: RunState) -> dict[str, Any]:
-    """Everything of a state that can be compared; heaps by the order in which they give their jobs."""
+    """Everything of a state that can be compared."""
     if isinstance(state, NotRequested):
         return {}
-    shown = {
-        field.name: getattr(state, field.name)
-        for field in fields(Run)
-        if field.name not in {"unsettled", "ready", "plan"}
-    }
+    shown = {field.name: getattr(state, field.name) for field in fields(Run) if field.name != "plan"}
     shown["jobs"] = dict(state.jobs)
     shown["live"] = dict(state.live)
     shown["digest"] = state.plan.digest
-    taken = RunFold(state, lambda digest: state.plan)
-    shown["unsettled"] = _all(taken.next_unsettled)
-    shown["ready"] = _all(taken.next_ready)
     return shown
-
-
-def _all(take: Any) -> list[str]:
-    names: list[str] = []
-    while (name := take()) is not None:
-        # A job may stand in the queue twice; whoever takes it a second time finds that it went on already.
-        if name not in names:
-            names.append(name)
-    return names
 
 
 @pytest.mark.parametrize("seed", SEEDS)
