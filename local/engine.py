@@ -189,7 +189,8 @@ class Engine:
         logger.error("nothing can be stored for now, trying again: %s", error)
 
     def _recover(self) -> None:
-        """Memory is empty: refill it from the events of every live stream."""
+        """Memory is empty, or old: refill it from the events of every live stream."""
+        self._transact.forget()
         self._position = self.parts.store.position()
         references: list[Reference] = []
         now = utc_now()
@@ -223,6 +224,9 @@ class Engine:
     def _open_attempts(self, run: Run) -> Iterable[Reference]:
         for name in run.live:
             match run.jobs[name].phase:
+                case Queued(stop=None):
+                    # Starting it again finds what it may have begun.
+                    pass
                 case Queued() | Claimed() | Submitted() | Doubted() as phase:
                     reference = self._dispatch.reference(run.run, name, phase.attempt)
                     if reference is not None:

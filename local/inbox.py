@@ -4,6 +4,7 @@ Each file's content is dealt with once, however often it is seen: its upload str
 and its problems are kept; removing a file unregisters nothing.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -37,6 +38,7 @@ class Inbox:
         self._parts = parts
         self._put_off: dict[str, None] = {}
         self._watch = INotify(nonblocking=True)
+        self._watched: int | None = None
         self._begin_watching()
 
     def fileno(self) -> int:
@@ -52,6 +54,7 @@ class Inbox:
 
     def scan(self) -> None:
         """Deal with every file as it is now."""
+        self._folder.mkdir(exist_ok=True)
         for number, path in enumerate(sorted(self._folder.iterdir())):
             if number >= FILES_MAX:
                 logger.error("only the first %d files of %s are looked at", FILES_MAX, self._folder)
@@ -63,7 +66,6 @@ class Inbox:
         events = self._watch.read(timeout=0)
         if any(event.mask & _FOLDER_GONE for event in events):
             # Somebody replaced the folder itself, which says nothing about what it holds now.
-            self._folder.mkdir(exist_ok=True)
             self._begin_watching()
             self.scan()
         elif any(event.mask & flags.Q_OVERFLOW for event in events):
@@ -79,7 +81,13 @@ class Inbox:
             self._deal_with(self._folder / name)
 
     def _begin_watching(self) -> None:
-        self._watch.add_watch(str(self._folder), _WRITTEN | flags.DELETE_SELF | flags.MOVE_SELF)
+        self._folder.mkdir(exist_ok=True)
+        before = self._watched
+        self._watched = self._watch.add_watch(str(self._folder), _WRITTEN | flags.DELETE_SELF | flags.MOVE_SELF)
+        if before not in (None, self._watched):
+            # A folder that was deleted is no longer watched anyway.
+            with contextlib.suppress(OSError):
+                self._watch.rm_watch(before)
 
     def _deal_with(self, path: Path) -> None:
         if path.suffix not in SUFFIXES or path.name.startswith("."):

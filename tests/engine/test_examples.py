@@ -274,7 +274,7 @@ def _demo(home: Home) -> str:
     ended = subprocess.run(
         ["bash", str(EXAMPLES / "demo.sh")],
         cwd=ROOT,
-        env=home.environment | {"DEMO_PACE_SECONDS": "0"},
+        env=home.environment | {"RUNFOLD_DEMO_HOME": str(home.path), "DEMO_PACE_SECONDS": "0"},
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,
