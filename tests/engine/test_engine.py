@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -437,4 +438,5 @@ def test_runs_that_ended_leave_nothing_behind(engine: Engine) -> None:
     assert len(engine._transact._kept) <= 70
     assert len(engine._transact._rows) <= 70
     assert len(engine._queue) == 0
-    assert engine.parts.dues.next_at() is None
+    due = engine.parts.dues.due(utc_now() + timedelta(days=1))
+    assert [row.stream for row in due] == ["workflow#small"]
