@@ -24,7 +24,7 @@ from shared.events import (
     StopRequested,
 )
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, workflow_of
-from shared.state.run import Backoff, Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Submitted
+from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Submitted
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
 
@@ -292,12 +292,12 @@ def due_of_job(run: Run, name: JobName, now: datetime) -> datetime:
             moments.append(send_before)
         case Submitted() | Doubted():
             moments.append(poll_at(run, name, state, now))
-        case Backoff():
-            pass
         case _:
-            moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+            # Only time can do something to it, and when is known.
+            pass
     # What is past and was not done yet is tried again after a while, not in a loop.
-    return min(moment if moment > now else now + timedelta(seconds=HANDOVER_SECONDS) for moment in moments)
+    again = now + timedelta(seconds=HANDOVER_SECONDS)
+    return min((moment if moment > now else again for moment in moments), default=again)
 
 
 def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> datetime:

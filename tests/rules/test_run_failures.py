@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared.decide.commands import Advance
 from shared.decide.retrying import CAPACITY_ATTEMPTS, CAPACITY_DELAY_MAX_SECONDS, INFRASTRUCTURE_ATTEMPTS, retry_at
 from shared.decide.run import PAYLOAD_BYTES_MAX
-from shared.effects import ObserveAttempt, StopAttempt, due_of_run, effects_of_run, pending_of_run
+from shared.effects import ObserveAttempt, StopAttempt, due_of_job, due_of_run, effects_of_run, pending_of_run
 from shared.ids import JobName
 from shared.workflow.document import Retry
 from tests.rules.sentences import (
@@ -170,7 +170,9 @@ def test_an_attempt_that_waits_too_long_for_the_target_is_stopped_and_tried_agai
 
 def test_a_job_that_never_gets_a_place_times_out_without_an_attempt() -> None:
     story = given(requested(job("a"), job("b", timeouts={"queue_minutes": 5}), parallelism=1))
-    assert due_of_run(story.run, story.now + minutes(2)) == NOON + minutes(3)
+    assert due_of_job(story.run, JobName("b"), story.now + minutes(2)) == NOON + minutes(5), (
+        "and not every minute before"
+    )
     story.given(minutes(5)).when(Advance()).then(settled("b", "timed_out"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.decide.commands import Advance, CancelJob, CancelRun, RequestRun
 from shared.decide.run import PAYLOAD_BYTES_MAX, SLICE
-from shared.effects import StartAttempt, TellWorkflow, due_of_run, effects_of_run, pending_of_run
+from shared.effects import AdvanceRun, StartAttempt, TellWorkflow, due_of_run, effects_of_run, pending_of_run
 from shared.errors import NotFound
 from shared.events import AttemptQueued
 from shared.ids import JobName
@@ -247,10 +247,30 @@ def test_a_cut_decision_is_gone_on_with_even_if_nobody_is_told() -> None:
     story = given(requested(*jobs, parallelism=1_000)).done(report("first", "succeeded"))[0]
     assert story.truncated
     for _ in range(10):
-        if not [one for one in pending_of_run(story.run, story.now) if type(one).__name__ == "AdvanceRun"]:
+        if AdvanceRun(RUN) not in pending_of_run(story.run, story.now):
             break
         story = story.done(Advance())[0]
     assert story.run.active == 1_000
+
+
+def test_a_cut_cancellation_is_gone_on_with_even_if_nobody_is_told() -> None:
+    story = (
+        given(requested(*(job(f"j{n}") for n in range(1_000)), parallelism=1)).to_its_end().done(CancelRun("ada"))[0]
+    )
+    assert story.truncated
+    assert story.run.cancelling
+    assert AdvanceRun(RUN) in pending_of_run(story.run, story.now)
+    story = story.to_its_end()
+    assert story.run.unfinished == 1
+    assert AdvanceRun(RUN) not in pending_of_run(story.run, story.now), "all have heard of it"
+
+
+def test_a_cancelled_run_does_not_look_at_every_job_again_for_each_that_ends() -> None:
+    story = given(requested(*(job(f"j{n}") for n in range(400)), parallelism=400)).to_its_end()
+    story = story.done(CancelRun("ada"))[0].to_its_end()
+    for n in range(399):
+        story = Story(story.done(report(f"j{n}", "cancelled"))[0].state, story.now)
+    story.when(report("j399", "cancelled")).then(cancelled("j399"), finished("cancelled"))
 
 
 # --- effects ----------------------------------------------------------------------------------------------------------

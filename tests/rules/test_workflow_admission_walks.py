@@ -119,16 +119,16 @@ def instants_are_accounted_for(story: Story) -> None:
     watermark: datetime | None = None
     dealt: Counter[datetime] = Counter()
     runs: set[str] = set()
-    for _, commit in story.history:
+    for at, commit in story.history:
         for event in commit:
             match event:
                 case WorkflowRegistered():
                     new = plans(event.document).workflow.schedule
                     if new != rule:
-                        assert not dealt, "nothing is dealt with before the watermark tells so"
+                        _nothing_is_left(rule, watermark, at, dealt)
                         rule, watermark = new, None
                 case WorkflowUnregistered():
-                    assert not dealt
+                    _nothing_is_left(rule, watermark, at, dealt)
                     rule, watermark = None, None
                 case RunAdmitted() | RunHeld() if event.request.trigger == "schedule" and event.run not in runs:
                     runs.add(event.run)
@@ -150,6 +150,12 @@ def instants_are_accounted_for(story: Story) -> None:
                     dealt, watermark = Counter(), event.until
                 case _:
                     pass
+
+
+def _nothing_is_left(rule: Schedule | None, watermark: datetime | None, at: datetime, dealt: Counter[datetime]) -> None:
+    assert not dealt, "nothing is dealt with that the watermark does not tell of"
+    if rule is not None and watermark is not None:
+        assert not schedule.due(rule, watermark, at, limit=1), "a schedule ends with all its instants dealt with"
 
 
 def check(documents_: list[Plan], taken: list[tuple[int, int]], days: int) -> None:
