@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The demo: a real pipeline over four years of weather, run live on this machine, and where to look afterwards.
-# `make demo` calls it; it needs `runfold` and `python3` on the PATH. Each call adds a run to the same home, which is
-# `.runfold-demo/` beside `examples/` unless RUNFOLD_HOME says otherwise; delete that directory to begin anew.
+# `make demo` calls it; it needs `runfold` and `python3` on the PATH. Each call adds a run to the demo's own home, which is
+# `.runfold-demo/` beside `examples/` unless RUNFOLD_DEMO_HOME says otherwise; delete that directory to begin anew.
 set -euo pipefail
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$examples")
-export RUNFOLD_HOME=${RUNFOLD_HOME:-$root/.runfold-demo}
+# Never the home that somebody works with.
+export RUNFOLD_HOME=${RUNFOLD_DEMO_HOME:-$root/.runfold-demo}
 
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
