@@ -228,6 +228,8 @@ def read_file(name: str, *, option: str = "") -> bytes:
         if name == "-":
             return sys.stdin.buffer.read(FILE_BYTES_MAX)
         path = Path(name)
+        if not name:
+            raise InvalidInput([Problem(option, "the name of a file is empty", "check the quoting")])
         if path.is_dir():
             raise InvalidInput([Problem(option or name, "is a directory", "name the files: FILE...")])
         with path.open("rb") as file:

@@ -8,6 +8,7 @@ A command's module is imported when it is called, so that `runfold --help` costs
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ EXIT_TRY_AGAIN = 75
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """As the shell shows a death by SIGPIPE."""
+
+WORD_SHOWN = 200
+"""Letters of a word that is cut."""
 
 COMPLETION_VARIABLE = "_RUNFOLD_COMPLETE"
 
@@ -210,8 +214,10 @@ def tell(message: str, problems: Sequence[Problem], *, as_json: bool, hint: str 
     if as_json:
         import json
 
-        found: list[dict[str, Any]] = [{"path": one.path, "message": one.message, "hint": one.hint} for one in problems]
-        click.echo(json.dumps({"error": message, "problems": found}, ensure_ascii=False), err=True)
+        found: list[dict[str, Any]] = [
+            {"path": shortened(one.path), "message": shortened(one.message), "hint": one.hint} for one in problems
+        ]
+        click.echo(json.dumps({"error": shortened(message), "problems": found}, ensure_ascii=False), err=True)
         return
     click.echo(click.style("error: ", fg="red", bold=True) + printable(message), err=True)
     for problem in problems:
@@ -223,8 +229,13 @@ def tell(message: str, problems: Sequence[Problem], *, as_json: bool, hint: str 
 
 
 def printable(text: str) -> str:
-    """The text on one line, without anything that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    """The text on one line, bounded, without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shortened(text))
+
+
+def shortened(text: str) -> str:
+    """The text with its longest words cut: an error repeats what was typed, and what was typed may be a whole file."""
+    return re.sub(rf"(\S{{{WORD_SHOWN}}})\S{{{WORD_SHOWN},}}", r"\1…", text)
 
 
 def _check_words(words: Sequence[str]) -> None:

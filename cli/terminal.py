@@ -137,7 +137,8 @@ class Terminal:
         from rich.padding import Padding
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.show_header = any(columns[index].title for index in kept)
         for index in kept:
             column = columns[index]
             table.add_column(

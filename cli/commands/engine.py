@@ -63,6 +63,8 @@ class Journal:
         self._engine = engine
         self._position = engine.parts.store.position()
         home = engine.home
+        rows, _ = engine.parts.views.workflows(limit=1000)
+        self._workflows = {row.workflow: (row.live_version, row.paused) for row in rows}
         if self._session.json:
             self._line("up", {"home": str(home.path), "documents": str(home.workflows), "process": os.getpid()})
             return
@@ -72,7 +74,6 @@ class Journal:
         terminal.line(
             Cell("  documents  ", "dim"), f"{home.workflows}: drop JSON or YAML there, or `runfold register FILE`"
         )
-        rows, _ = engine.parts.views.workflows(limit=1000)
         live = sum(1 for row in rows if row.live_version is not None)
         terminal.line(Cell("  workflows  ", "dim"), str(live))
         sys.stdout.flush()
@@ -100,7 +101,8 @@ class Journal:
                 if not self._is_news(stream):
                     continue
                 try:
-                    loaded = parts.transact.kept(stream) or parts.loader.load(stream)
+                    # What the engine keeps may be older than what another process has just written.
+                    loaded = parts.loader.load(stream, parts.transact.kept(stream))
                 except (CorruptStream, UnknownEvents):
                     # The engine has said so.
                     continue
@@ -163,7 +165,7 @@ class Journal:
         now = (workflow.live.number if workflow.live is not None else None, workflow.pause is not None)
         before = self._workflows.get(workflow.name)
         self._workflows[workflow.name] = now
-        if now == before or (before is None and workflow.changed_at != workflow.at and workflow.pause is None):
+        if now == before:
             return False
         if self._session.json:
             self._line("workflow", {"workflow": workflow.name, "live_version": now[0], "paused": now[1]})

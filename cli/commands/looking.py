@@ -1,6 +1,7 @@
 """Looking at runs: lists, one run, its events, its output, its results, and why it is not further."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,8 @@ FOLLOW_EVERY_SECONDS = 0.2
 LOG_BYTES = 1 << 18
 DETAIL_LENGTH_MAX = 200
 FILE_BYTES = 1 << 20
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3,6}Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 STATUSES = ["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -441,8 +444,9 @@ def _tell_commit(terminal: "Terminal", record: "Record", day: str) -> str:
         head = f"{at}  {record.version:>5}  " if number == 0 or not terminal.rich else " " * (len(at) + 9)
         subject = f"  {event['job']}" if "job" in event else ""
         attempt = f" #{event['attempt']}" if "attempt" in event else ""
-        details = "  ".join(f"{name}={_detail(value)}" for name, value in details_of(event))
-        by = f"  by={record.by}" if number == 0 and record.by not in ("engine", "scheduler") else ""
+        details = "  ".join(f"{name}={_detail(value, short=terminal.rich)}" for name, value in details_of(event))
+        said = number or "by" in event or "requested_by" in event or record.by in ("engine", "scheduler")
+        by = "" if said else f"  by={record.by}"
         terminal.line(
             Cell(head, "dim"),
             Cell(f"{event['type']:<18}", _EVENT_STYLES.get(event["type"], "cyan")),
@@ -452,7 +456,13 @@ def _tell_commit(terminal: "Terminal", record: "Record", day: str) -> str:
     return today
 
 
-def _detail(value: Any) -> str:
+def _detail(value: Any, *, short: bool) -> str:
+    if short and isinstance(value, str):
+        # For people the day stands above, and the beginning of a digest is enough to know it again.
+        if _MOMENT.fullmatch(value):
+            return value[11:23]
+        if _DIGEST.fullmatch(value):
+            return value[:12]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= DETAIL_LENGTH_MAX else text[: DETAIL_LENGTH_MAX - 1] + "…"
 
@@ -597,8 +607,6 @@ def _tell_lines(session: Session, lines: "Iterator[tuple[int, LogLine]]", *, tim
 
 def harmless(text: str, *, colours: bool) -> str:
     """A job's line for a terminal: colours stay, every other control sequence is shown instead of obeyed."""
-    import re
-
     if text.isprintable():
         return text
     pieces = re.split(r"(\x1b\[[0-9;]{0,32}m)", text)
