@@ -179,6 +179,9 @@ class Engine:
             work()
         except (StoreUnavailable, Conflict) as error:
             self._try_later(error)
+        except OSError as error:
+            # Out of descriptors, of memory: jobs end, and then there are some.
+            self._try_later(error)
 
     def _try_later(self, error: Exception) -> None:
         # States in memory may be ahead of the file: forget them.
@@ -186,7 +189,7 @@ class Engine:
         self._outgoing.clear()
         self._others_moved = True
         self._retry_until = time.monotonic() + RETRY_SECONDS
-        logger.error("nothing can be stored for now, trying again: %s", error)
+        logger.error("nothing can be done for now, trying again: %s", error)
 
     def _recover(self) -> None:
         """Memory is empty, or old: refill it from the events of every live stream."""
@@ -417,6 +420,9 @@ class Engine:
                 # Nobody tells of this end a second time.
                 logger.error("%s cannot be looked at for now: %s", look, error)
                 reports = []
+            except Exception:
+                logger.exception("%s fails", look)
+                reports = []
             if reports:
                 self._learn(self._dispatch.report(report) for report in reports)
             else:
@@ -483,19 +489,22 @@ class Engine:
         over: list[StreamName] = []
         try:
             with self.parts.database.batch():
+                # What others have written meanwhile may have reopened a run that we believe to be over.
+                unseen = self.parts.store.position() != self._position
                 for stream in dirty:
                     loaded = self._transact.kept(stream) or self._current(stream)
                     if loaded is None:
                         continue
                     with self._set_apart(stream):
                         self._derive(loaded)
-                        if _is_over(loaded):
+                        if _is_over(loaded) and not unseen:
                             self._remove_row(stream)
                             over.append(stream)
         except StoreUnavailable:
             self._dirty = dirty | self._dirty
             raise
         self._views_at = time.monotonic()
+        self._others_moved = self._others_moved or unseen
         for stream in over:
             self._keep_for_a_while(stream)
 
@@ -504,6 +513,7 @@ class Engine:
         row = self.parts.dues.get(stream)
         if row is not None:
             self.parts.dues.remove(stream, seen=row)
+        self._transact.row_removed(stream)
 
     def _keep_for_a_while(self, stream: StreamName) -> None:
         if stream in self._ended:

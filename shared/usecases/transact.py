@@ -122,6 +122,10 @@ class Transact:
         self._kept.pop(stream, None)
         self._rows.pop(stream, None)
 
+    def row_removed(self, stream: StreamName) -> None:
+        """Its due row was taken away by others than the sweep."""
+        self._rows.pop(stream, None)
+
     def forget(self) -> None:
         """Drop everything known: after a batch of the store failed, states in memory may be ahead of it."""
         self._kept.clear()

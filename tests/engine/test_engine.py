@@ -205,6 +205,52 @@ def test_a_run_that_was_pruned_and_asked_for_again_begins_anew(engine: Engine, h
     assert state_of(engine.parts, run).request.requested_by == "bob"
 
 
+def test_a_run_that_is_reopened_while_its_end_is_being_put_into_the_lists_keeps_its_due_row(
+    engine: Engine, home: Home, tmp_path: Path
+) -> None:
+    script = f"test -e {tmp_path}/mended"
+    run = ask(engine.parts, job("a", script))
+    with another_process(home) as parts:
+
+        def ended() -> bool:
+            known = engine.parts.transact.kept(run_stream(run))
+            if known is None or not isinstance(known.state, Run) or known.state.outcome != "failed":
+                return False
+            # The engine knows the end and has not put it into the lists; somebody is faster.
+            (tmp_path / "mended").touch()
+            parts.control.rerun(run, by="ann", failed=True)
+            return True
+
+        # Nothing is flushed before the end.
+        engine._views_at = time.monotonic() + 3600
+        run_until(engine, ended)
+        assert parts.dues.get(run_stream(run)) is not None
+    engine._views_at = 0.0
+    run_until(engine, finished(engine, run))
+    assert state_of(engine.parts, run).outcome == "succeeded"
+
+
+def test_our_own_mistake_with_one_attempt_leaves_the_others_alone(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 45."""
+    observe = engine.executor.observe
+
+    def fails_for_one(references: Any) -> Any:
+        if any(reference.job == "bad" for reference in references):
+            raise ZeroDivisionError("a mistake")
+        return observe(references)
+
+    engine.executor.observe = fails_for_one  # type: ignore[method-assign]
+    run = ask(engine.parts, job("bad", "true"), job("a", "true"), job("b", "true", "a"))
+    with caplog.at_level(logging.ERROR):
+        run_until(engine, lambda: state_of(engine.parts, run).tally.get("succeeded") == 2)
+    assert "a mistake" in caplog.text
+    # When it is mended, the attempt's end is still there to be learnt.
+    engine.executor.observe = observe  # type: ignore[method-assign]
+    run_until(engine, finished(engine, run))
+
+
 def test_the_second_engine_of_a_home_is_refused_and_told_who_has_it(engine: Engine, home: Home) -> None:
     with pytest.raises(EngineBusy, match=str(os.getpid())):
         Engine(home)
