@@ -27,8 +27,8 @@ SCHEMA_DEPTH_MAX = 32
 """Objects and lists inside each other."""
 EXPANDED_MAX = 20_000
 """Subschemas with references written out: ten references to ten references to … would take for ever to check."""
-VALUES_SIZE_MAX = 256 * 1024
-"""Characters of a run's parameters as JSON; they travel in the run's first event."""
+VALUES_SIZE_MAX = 60_000
+"""Bytes of a run's parameters as JSON: they are stored with the run's first event, and a commit takes 100 KB in all."""
 _MESSAGE_LENGTH_MAX = 300
 _IDENTIFIER = "urn:runfold:parameters"
 
@@ -88,9 +88,9 @@ def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(bounded(problems))
         return {}
     try:
-        if len(json.dumps(values, allow_nan=False)) > VALUES_SIZE_MAX:
+        if len(json.dumps(values, allow_nan=False).encode()) > VALUES_SIZE_MAX:
             raise InvalidInput(
-                [Problem("params", f"have more than {VALUES_SIZE_MAX:,} characters", "pass data as a file")]
+                [Problem("params", f"have more than {VALUES_SIZE_MAX:,} bytes", "pass data as a file")]
             )
     except (ValueError, TypeError, RecursionError):
         raise InvalidInput([Problem("params", "hold what is not JSON", "no NaN, no Infinity")]) from None
