@@ -1,0 +1,333 @@
+"""The shapes of answers, for the OpenAPI document alone: nothing is built from these models, so no request pays for them.
+
+The objects themselves come from `shared/views/objects.py`; a test holds every answer to its shape, and the shapes to the objects.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""UTC, with a `Z`."""
+
+
+class _Shape(BaseModel):
+    """Fields are only ever added, so others may follow; those named here are always there."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Problem(_Shape):
+    path: str = Field(description="Where: `jobs[2].after[0]`, or empty for the whole.")
+    message: str
+    hint: str = Field(description="What would be right.")
+
+
+class ProblemDetails(_Shape):
+    """Problem details of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    problems: list[Problem]
+
+
+class Health(_Shape):
+    status: Literal["ok"]
+    release: str
+
+
+class WorkflowRow(_Shape):
+    workflow: str
+    live_version: int | None
+    paused: bool
+    schedule: str
+    next_at: Time | None
+    owner: str
+    tags: list[str]
+    active_runs: list[str]
+    held_runs: list[str]
+
+
+class WorkflowRows(_Shape):
+    workflows: list[WorkflowRow]
+    cursor: str
+
+
+class Pause(_Shape):
+    by: str
+    reason: str
+    at: Time | None
+
+
+class HeldRun(_Shape):
+    run: str
+    since: Time | None
+    reason: str
+
+
+class Version(_Shape):
+    version: int
+    document: str = Field(description="SHA-256 of the document with everything resolved.")
+    registered_at: Time | None
+    by: str
+    source: str
+
+
+class Workflow(_Shape):
+    workflow: str
+    version: int = Field(description="Of the workflow's stream.")
+    live_version: int | None = Field(description="Of its document; null when unregistered.")
+    owner: str
+    description: str
+    tags: list[str]
+    schedule: str
+    next_at: Time | None
+    paused: Pause | None
+    active_runs: list[str]
+    held_runs: list[HeldRun]
+    versions: list[Version]
+
+
+class Versions(_Shape):
+    workflow: str
+    live_version: int | None
+    versions: list[Version]
+
+
+class VersionDocument(Version):
+    workflow: str
+    content: dict[str, Any] = Field(description="The workflow document with everything resolved.")
+
+
+class Differences(_Shape):
+    workflow: str
+    old: int
+    new: int
+    differences: list[str]
+
+
+class Registered(_Shape):
+    workflow: str
+    version: int
+    changed: bool
+    differences: list[str]
+
+
+class Instant(_Shape):
+    at: Time
+    local: str = Field(description="As the schedule's own zone shows it.")
+    note: Literal["", "gap_shifted", "overlap_first", "overlap_second"]
+
+
+class Instants(_Shape):
+    workflow: str
+    schedule: str
+    paused: bool
+    instants: list[Instant]
+
+
+class Plan(_Shape):
+    workflow: str
+    change: Literal["new", "changed", "unchanged", "again"]
+    live_version: int | None
+    next_version: int | None
+    paused: bool
+    differences: list[str]
+    schedule: str
+    instants: list[Instant]
+    jobs: int
+    jobs_by_type: dict[str, int]
+    uploads: list[str]
+    secrets: list[str]
+
+
+class RunRow(_Shape):
+    run: str
+    workflow: str
+    status: Literal["waiting", "running", "succeeded", "failed", "cancelled"]
+    scheduled_at: Time | None
+    requested_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    duration_seconds: float | None
+    version: int
+    trigger: str
+    owner: str
+    tags: list[str]
+    jobs: dict[str, int]
+    attention: list[str]
+
+
+class RunRows(_Shape):
+    runs: list[RunRow]
+    cursor: str
+
+
+class Attempt(_Shape):
+    attempt: int
+    status: str
+    handle: str | None
+    exit_code: int | None
+    failure_class: str | None
+    queued_at: Time | None
+    submitted_at: Time | None
+    started_at: Time | None
+    ended_at: Time | None
+    reason: str
+    late: list[str]
+    round: int | None
+
+
+class Job(_Shape):
+    name: str
+    type: Literal["ecs", "emr", "ssm"]
+    status: str
+    reason: str
+    after: list[str]
+    since: Time | None
+    started_at: Time | None
+    ended_at: Time | None
+    duration_seconds: float | None
+    retry_at: Time | None
+    marked_by: str
+    outputs: dict[str, Any] | None
+    files: dict[str, str]
+    attempts: list[Attempt]
+
+
+class Jobs(_Shape):
+    run: str
+    version: int
+    jobs: list[Job]
+    after: str = Field(description="Where the next page begins; empty at the end.")
+
+
+class Held(_Shape):
+    since: Time | None
+    reason: str
+
+
+class Cancelled(_Shape):
+    by: str
+    reason: str
+    at: Time | None
+
+
+class Run(_Shape):
+    run: str
+    workflow: str
+    version: int = Field(description="Of the run's stream; 0 for one that has not begun.")
+    document_version: int
+    document: str
+    status: str
+    trigger: str
+    requested_by: str
+    note: str
+    parameters: dict[str, Any]
+    requested_at: Time
+    scheduled_at: Time | None
+    start_after: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    duration_seconds: float | None
+    as_of: Time
+    round: int
+    cancel: Cancelled | None
+    held: Held | None
+    attention: list[str]
+    jobs: list[Job]
+
+
+class RequestedRun(_Shape):
+    run: str
+    workflow: str
+    new: bool = Field(description="False when this Idempotency-Key had asked for it before.")
+    held: bool = Field(description="Whether it waits for a limit of its workflow.")
+
+
+class ActedOn(_Shape):
+    run: str
+    workflow: str
+    status: str
+    version: int
+    round: int
+    changes: list[str] = Field(description="After a rerun on another version of the document: what changed.")
+
+
+class Condition(_Shape):
+    code: str
+    subject: str
+    message: str
+    since: Time | None
+    clears: str
+    clears_at: Time | None
+    holders: list[str]
+    chain: list["Condition"]
+
+
+class Why(_Shape):
+    run: str
+    job: str | None
+    at: Time
+    conditions: list[Condition]
+
+
+class Commit(_Shape):
+    stream: str
+    version: int
+    at: Time
+    by: str
+    cause: str
+    hash: str
+    events: list[dict[str, Any]]
+
+
+class Commits(_Shape):
+    commits: list[Commit]
+    after: int = Field(description="Where the next page begins; the same as asked for when nothing has happened since.")
+
+
+class Line(_Shape):
+    at: Time
+    stream: Literal["out", "err"]
+    host: str
+    text: str
+
+
+class Output(_Shape):
+    run: str
+    job: str
+    attempt: int | None
+    lines: list[Line]
+    cursor: str
+    complete: bool = Field(description="Whether nothing can follow.")
+    absent: str = Field(description="Why there is no output; empty when there is some, or may be soon.")
+
+
+class File(_Shape):
+    path: str
+    job: str
+    attempt: int | None
+    saved: bool
+    size: int | None = Field(description="Bytes; null when it is gone.")
+    href: str
+
+
+class Files(_Shape):
+    run: str
+    files: list[File]
+
+
+class RefusedRun(_Shape):
+    run: str
+    reason: str
+
+
+class BulkAnswer(_Shape):
+    dry_run: bool
+    done: list[str] = Field(description="With dry_run, those that would be asked.")
+    refused: list[RefusedRun]
+    cursor: str = Field(description="Where to go on; empty when the filter finds no more.")

@@ -1,0 +1,120 @@
+"""What the API stands on, and what one call and its answer are made of."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from functions.api.problems import Forbidden
+from shared.decide.access import Action, Principal, Resource, may
+from shared.errors import NotFound
+from shared.usecases.control import Control
+from shared.usecases.queries import AsOf, FoundRun, FoundWorkflow, Queries, Sees, as_of_in
+
+BODY_BYTES_MAX = 6 * 1024 * 1024
+"""What Lambda takes; the embedded server keeps to it too, so that documents do not outgrow the other engine unnoticed."""
+
+Event = Mapping[str, Any]
+"""A request in API Gateway's payload format 2.0."""
+Authenticate = Callable[[Event], Principal]
+"""Who asks. Raises `Unauthenticated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiService:
+    queries: Queries
+    control: Control
+    authenticate: Authenticate
+    now: Callable[[], datetime]
+    acting: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Wraps each act, to bring forward what follows from it."""
+    release: str = ""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call; `*` for any."""
+    answer_bytes_max: int | None = None
+    """Longer answers are refused with a hint, because the gateway would cut them off. None: no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    body: Callable[[], Any] | None = None
+    """Makes what is sent as JSON; called only if it is sent."""
+    status: int = 200
+    etag: str = ""
+    """Names the state that was shown; without one, what was sent is hashed."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    """Sent as it is, instead of a body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operation, its parts read and checked."""
+
+    service: ApiService
+    principal: Principal
+    path: Mapping[str, str]
+    query: Any
+    body: Any
+    data: bytes
+    content_type: str
+    key: str
+    """The Idempotency-Key."""
+
+    @property
+    def queries(self) -> Queries:
+        return self.service.queries
+
+    @property
+    def control(self) -> Control:
+        return self.service.control
+
+    @property
+    def by(self) -> str:
+        return self.principal.name
+
+    def sees(self, action: Action = "read") -> Sees | None:
+        """A filter of lists; None for whoever may do that to everything."""
+        if may(self.principal, action, Resource()):
+            return None
+        return lambda workflow, tags: may(self.principal, action, Resource(workflow, tags))
+
+    def may(self, action: Action, resource: Resource, absent: str) -> None:
+        """Raise unless it is allowed. What somebody may not see does not exist for them, in the very same words (fault 57)."""
+        if not may(self.principal, "read", resource):
+            raise NotFound(absent)
+        self.must(action, resource)
+
+    def must(self, action: Action, resource: Resource) -> None:
+        if not may(self.principal, action, resource):
+            raise Forbidden(f"{self.principal.name} may not {action} {resource.workflow or 'this'}")
+
+    def workflow(self, action: Action = "read") -> FoundWorkflow:
+        """The workflow that the path names."""
+        name = self.path["workflow"]
+        found = self.queries.workflow(name)
+        self.may(action, resource_of_workflow(found), f"there is no workflow {name}")
+        return found
+
+    def run(self, action: Action = "read") -> FoundRun:
+        """The run that the path names, at the moment that the query names."""
+        run = self.path["run"]
+        found = self.queries.run(run)
+        self.may(action, resource_of_run(found), f"there is no run {run}")
+        as_of = self.as_of()
+        return found if as_of is None else self.queries.run(run, as_of)
+
+    def as_of(self) -> AsOf | None:
+        text = getattr(self.query, "as_of", None)
+        return None if text is None else as_of_in(text)
+
+
+def resource_of_run(found: FoundRun) -> Resource:
+    document = found.run.plan.workflow
+    return Resource(document.name, frozenset(document.tags))
+
+
+def resource_of_workflow(found: FoundWorkflow) -> Resource:
+    return Resource(found.state.name, frozenset(found.plan.workflow.tags))

@@ -1,0 +1,198 @@
+"""The operations that ask for a change, each in the name of whoever calls."""
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+from functions.api.reading import document_name, filter_of
+from functions.api.service import Answer, Call
+from shared.decide.access import Action, Resource
+from shared.errors import InvalidInput, NotFound, Problem
+from shared.ids import RunId, WorkflowName
+from shared.ports import RunRow
+from shared.usecases.bulk import BulkAct, in_bulk
+from shared.usecases.documents import read_document
+from shared.usecases.queries import FoundRun
+from shared.views.objects import workflow_object
+from shared.workflow.document import Workflow
+
+# --- workflows ------------------------------------------------------------------------------------------------------------
+
+
+def register(call: Call) -> Answer:
+    document = read_document(call.data, name=document_name(call))
+    _may_register(call, document)
+    done = call.control.register_document(document, by=call.by, source="api")
+    return _registered(done)
+
+
+def rollback(call: Call) -> Answer:
+    found = call.workflow("register")
+    _, document = call.queries.version(found, call.body.version)
+    _may_register(call, document)
+    return _registered(call.control.register_version(found.state.name, call.body.version, by=call.by))
+
+
+def _may_register(call: Call, document: Workflow) -> None:
+    """Both what would be live and what is live must be theirs: a tag in a document must not take over another's workflow."""
+    call.must("register", Resource(document.name, frozenset(document.tags)))
+    try:
+        live = call.queries.workflow(document.name).plan.workflow
+    except NotFound:
+        return
+    call.must("register", Resource(document.name, frozenset(live.tags)))
+
+
+def _registered(done: Any) -> Answer:
+    return Answer(
+        lambda: {
+            "workflow": done.workflow,
+            "version": done.version,
+            "changed": done.changed,
+            "differences": list(done.differences),
+        },
+        status=201 if done.changed else 200,
+        headers={"Location": f"/v1/workflows/{done.workflow}/versions/{done.version}"} if done.changed else {},
+    )
+
+
+def unregister(call: Call) -> Answer:
+    found = call.workflow("unregister")
+    call.control.unregister(found.state.name, by=call.by, reason=call.body.reason)
+    return _workflow(call, found.state.name)
+
+
+def pause(call: Call) -> Answer:
+    found = call.workflow("pause")
+    call.control.pause(found.state.name, by=call.by, reason=call.body.reason)
+    return _workflow(call, found.state.name)
+
+
+def resume(call: Call) -> Answer:
+    found = call.workflow("resume")
+    call.control.resume(found.state.name, by=call.by)
+    return _workflow(call, found.state.name)
+
+
+def _workflow(call: Call, name: WorkflowName) -> Answer:
+    now = call.queries.workflow(name)
+    return Answer(lambda: workflow_object(now.state, now.version, now.plan))
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------------
+
+
+def ask_for_run(call: Call) -> Answer:
+    body = call.body
+    found = call.queries.workflow(body.workflow)
+    resource = Resource(found.state.name, frozenset(found.plan.workflow.tags))
+    call.may("run", resource, f"there is no workflow {body.workflow}")
+    asked = call.control.request_run(
+        found.state.name,
+        body.parameters,
+        by=call.by,
+        key=call.key,
+        start_after=body.start_after,
+        note=body.note,
+    )
+    return Answer(
+        lambda: {"run": asked.run, "workflow": found.state.name, "new": asked.new, "held": asked.held},
+        status=201 if asked.new else 200,
+        headers={"Location": f"/v1/runs/{quote(asked.run, safe='')}"} if asked.new else {},
+    )
+
+
+def cancel(call: Call) -> Answer:
+    found = call.run("cancel")
+    job = call.queries.job(found.run, call.body.job) if call.body.job is not None else None
+    call.control.cancel(found.run.run, by=call.by, reason=call.body.reason, job=job)
+    return _acted_on(call, found)
+
+
+def rerun(call: Call) -> Answer:
+    found = call.run("rerun")
+    body = call.body
+    changes = call.control.rerun(
+        found.run.run,
+        by=call.by,
+        jobs=body.jobs,
+        failed=body.failed,
+        document=body.document,
+        reason=body.reason,
+        request=call.key,
+    )
+    return _acted_on(call, found, changes)
+
+
+def mark(call: Call) -> Answer:
+    found = call.run("mark")
+    job = call.queries.job(found.run, call.body.job)
+    call.control.mark(found.run.run, job, call.body.outcome, by=call.by, reason=call.body.reason)
+    return _acted_on(call, found)
+
+
+def _acted_on(call: Call, before: FoundRun, changes: tuple[str, ...] = ()) -> Answer:
+    run = before.run
+    answer = {"run": run.run, "workflow": run.request.workflow, "version": 0, "round": run.round}
+    try:
+        now = call.queries.run(run.run)
+        answer |= {"status": now.run.status, "version": now.version, "round": now.run.round}
+    except NotFound:
+        # It was held back by its workflow, and is dropped now.
+        answer |= {"status": "cancelled"}
+    return Answer(lambda: answer | {"changes": list(changes)})
+
+
+# --- many runs ------------------------------------------------------------------------------------------------------------
+
+
+def bulk_cancel(call: Call) -> Answer:
+    def act(row: RunRow) -> None:
+        call.control.cancel(row.run, by=call.by, reason=call.body.reason)
+
+    return _bulk(call, "cancel", act)
+
+
+def bulk_rerun(call: Call) -> Answer:
+    def act(row: RunRow) -> None:
+        body = call.body
+        call.control.rerun(
+            row.run, by=call.by, failed=True, document=body.document, reason=body.reason, request=call.key
+        )
+
+    return _bulk(call, "rerun", act)
+
+
+def bulk_mark(call: Call) -> Answer:
+    def act(row: RunRow) -> None:
+        body = call.body
+        run = call.queries.run(RunId(row.run)).run
+        call.control.mark(row.run, call.queries.job(run, body.job), body.outcome, by=call.by, reason=body.reason)
+
+    return _bulk(call, "mark", act)
+
+
+def _bulk(call: Call, kind: BulkAct, act: Any) -> Answer:
+    body = call.body
+    if not body.where.model_fields_set:
+        raise InvalidInput([Problem("where", "names nothing, so it would mean every run", "give at least one field")])
+    action: Action = kind
+    done = in_bulk(
+        call.queries,
+        filter_of(body.where),
+        call.sees(action),
+        act,
+        kind=kind,
+        dry_run=body.dry_run,
+        cursor=body.cursor,
+        limit=body.limit,
+        seconds=time.monotonic,
+    )
+    return Answer(
+        lambda: {
+            "dry_run": body.dry_run,
+            "done": done.done,
+            "refused": [{"run": run, "reason": reason} for run, reason in done.refused.items()],
+            "cursor": done.cursor,
+        }
+    )

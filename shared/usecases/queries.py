@@ -1,0 +1,448 @@
+"""What can be read: runs and workflows now and at any past moment, lists, histories, reasons, coming instants, output, files.
+
+What it promises: nothing here writes or decides. Every answer costs in proportion to what it shows, and every list is bounded. A
+run that its workflow holds back is there already: as it will be when it begins, at version 0.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from shared import schedule
+from shared.codec import events_in
+from shared.errors import InvalidInput, NotFound, Problem
+from shared.events import Event, RunRequested
+from shared.explain import Condition, why_job, why_run
+from shared.ids import (
+    Digest,
+    JobName,
+    RunId,
+    StreamName,
+    WorkflowName,
+    digest_of,
+    is_name,
+    run_stream,
+    workflow_of,
+    workflow_stream,
+)
+from shared.ports import EventStore, Record, RunFilter, RunRow, Views, WorkflowRow
+from shared.state.run import NotRequested, Run, evolve
+from shared.state.workflow import NotRegistered, Version, WorkflowState
+from shared.usecases.documents import difference, read_document
+from shared.usecases.loading import Loaded, Loader
+from shared.workflow.document import Workflow
+from shared.workflow.nearest import shown
+from shared.workflow.plan import Plan
+from shared.workflow.reading import canonical
+
+RUN_LENGTH_MAX = 256
+INSTANTS_MAX = 1_000
+"""Coming instants in one answer."""
+LOOKS_MAX = 20
+"""Pages read for one page of a list of which the reader may see only some; the page may then be short, but has a cursor."""
+KEPT_WEIGHT_MAX = 20_000
+"""Jobs of runs kept folded: whoever polls a run pays for what is new, and memory stays bounded."""
+FILE_NAME_LENGTH_MAX = 1_024
+
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.:+-]*")
+
+
+def is_run(text: str) -> bool:
+    """Whether the text can be a run's id; what cannot is never looked for in a store or on a disk (fault 57)."""
+    return len(text) <= RUN_LENGTH_MAX and _RUN.fullmatch(text) is not None and ".." not in text
+
+
+# --- what is asked of the world -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    at: datetime
+    """When it was surely there; UTC."""
+    stream: Literal["out", "err"]
+    text: str
+    """Without its newline; bytes that are not UTF-8 are U+FFFD."""
+    host: str = ""
+    """With several hosts, which."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    lines: tuple[LogLine, ...]
+    cursor: str
+    """Where the next page begins; opaque."""
+    complete: bool
+    """Whether nothing can follow."""
+
+
+class Logs(Protocol):
+    """Where the output of attempts is read."""
+
+    def page(
+        self,
+        run: RunId,
+        job: JobName,
+        attempt: int,
+        *,
+        stream: Literal["out", "err"] | None,
+        cursor: str,
+        bytes_max: int,
+    ) -> LogPage:
+        """Lines after the cursor, both streams unless one is named, about `bytes_max` of them.
+
+        `NotFound`, saying why, when there is no output of the attempt; `InvalidInput` for a cursor that is none of this log.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A kept file: on this machine, or at an address from which whoever asked may fetch it for some minutes."""
+
+    path: Path | None = None
+    url: str = ""
+
+
+class Artifacts(Protocol):
+    """Where files are kept that jobs left."""
+
+    def size(self, run: RunId, address: str) -> int | None:
+        """Bytes; None when the file is gone."""
+        ...
+
+    def fetch(self, run: RunId, address: str) -> StoredFile:
+        """`NotFound` when it is gone, or was never one of this run's."""
+        ...
+
+
+# --- answers --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """A past moment of a stream: a version of it, or an instant."""
+
+    version: int | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    run: Run
+    version: int
+    """Of its stream; 0 for one that has not begun."""
+    held_since: datetime | None = None
+    """Its workflow holds it back since then."""
+    held_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWorkflow:
+    state: WorkflowState
+    version: int
+    """Of its stream."""
+    plan: Plan
+    """Of the live document, or of the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    at: datetime
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What registering a document would do."""
+
+    document: Workflow
+    change: Literal["new", "changed", "unchanged", "again"]
+    """`again`: it was unregistered."""
+    state: WorkflowState | None
+    differences: tuple[str, ...]
+    instants: tuple[schedule.Instant, ...]
+
+    @property
+    def next_version(self) -> int | None:
+        if self.change == "unchanged":
+            return None
+        return 1 if self.state is None else len(self.state.versions) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A page of an attempt's output, or why there is none."""
+
+    attempt: int | None
+    """None when the job has not begun."""
+    lines: tuple[LogLine, ...] = ()
+    cursor: str = ""
+    complete: bool = False
+    absent: str = ""
+    """A sentence; empty when there is output, or may be soon."""
+
+
+Sees = Callable[[str, frozenset[str]], bool]
+"""Whether somebody may see a workflow of that name with those tags."""
+
+
+class Queries:
+    """For one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        loader: Loader,
+        events: EventStore,
+        views: Views,
+        logs: Logs,
+        artifacts: Artifacts,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._loader = loader
+        self._events = events
+        self._views = views
+        self._logs = logs
+        self._artifacts = artifacts
+        self._now = now
+        self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
+        self._weight = 0
+
+    # Workflows.
+
+    def workflow(self, name: str) -> FoundWorkflow:
+        """The newest state; `NotFound`."""
+        if is_name(name):
+            loaded = self._load(workflow_stream(WorkflowName(name)))
+            if isinstance(loaded.state, WorkflowState):
+                return FoundWorkflow(loaded.state, loaded.version, self._plan_of(loaded.state))
+        raise NotFound(f"there is no workflow {shown(name)}")
+
+    def version(self, found: FoundWorkflow, number: int) -> tuple[Version, Workflow]:
+        version = found.state.version(number)
+        if version is None:
+            raise NotFound(f"{found.state.name} has no version {number}; it has 1 to {len(found.state.versions)}")
+        return version, self._loader.plans(version.document).workflow
+
+    def differences(self, found: FoundWorkflow, old: int, new: int) -> tuple[str, ...]:
+        """What changed from one version to another, a line for each thing."""
+        return tuple(difference(self.version(found, old)[1], self.version(found, new)[1]))
+
+    def instants(
+        self, found: FoundWorkflow, *, after: datetime | None = None, count: int
+    ) -> tuple[schedule.Instant, ...]:
+        """When the live version is due next; nothing for one that is unregistered or has no schedule."""
+        timing = found.plan.workflow.schedule
+        if found.state.live is None or timing is None:
+            return ()
+        return tuple(schedule.upcoming(timing, after or self._now(), min(count, INSTANTS_MAX)))
+
+    def plan(self, data: bytes, *, name: str, instants: int) -> Planned:
+        """What registering this document would do. `InvalidInput` with every problem."""
+        document = read_document(data, name=name)
+        state = self._load(workflow_stream(WorkflowName(document.name))).state
+        due = (
+            schedule.upcoming(document.schedule, self._now(), min(instants, INSTANTS_MAX))
+            if document.schedule is not None
+            else []
+        )
+        if not isinstance(state, WorkflowState):
+            return Planned(document, "new", None, (), tuple(due))
+        newest = (state.live or state.versions[-1]).document
+        same = newest == digest_of(canonical(document))
+        differences = () if same else tuple(difference(self._loader.plans(newest).workflow, document))
+        change: Literal["again", "unchanged", "changed"]
+        change = "again" if state.live is None else "unchanged" if same else "changed"
+        return Planned(document, change, state, differences, tuple(due))
+
+    def workflows(self, sees: Sees | None, *, cursor: str, limit: int) -> tuple[list[WorkflowRow], str]:
+        """By name, and the next page's cursor, empty at the end. `sees`: None for whoever sees everything."""
+        found: list[WorkflowRow] = []
+        for _ in range(LOOKS_MAX):
+            rows, cursor = self._views.workflows(cursor=cursor, limit=limit - len(found))
+            found += [row for row in rows if sees is None or sees(row.workflow, frozenset(row.tags))]
+            if len(found) >= limit or not cursor:
+                break
+        return found, cursor
+
+    # Runs.
+
+    def runs(self, where: RunFilter, sees: Sees | None, *, cursor: str, limit: int) -> tuple[list[RunRow], str]:
+        """Newest request first, and the next page's cursor, empty at the end.
+
+        `sees`: None for whoever sees everything. Otherwise a page may be short, or empty, and have a cursor all the same.
+        """
+        found: list[RunRow] = []
+        for _ in range(LOOKS_MAX):
+            rows, cursor = self._views.runs(where, cursor=cursor, limit=limit - len(found))
+            found += [row for row in rows if sees is None or sees(row.workflow, frozenset(row.tags))]
+            if len(found) >= limit or not cursor:
+                break
+        return found, cursor
+
+    def run(self, text: str, as_of: AsOf | None = None) -> FoundRun:
+        """A run as it is, or as it was. `NotFound` also for a moment before it was asked for."""
+        run = self._run_id(text)
+        stream = run_stream(run)
+        newest = self._load(stream)
+        if as_of is None:
+            if isinstance(newest.state, Run):
+                return FoundRun(newest.state, newest.version)
+            return self._held(run, newest)
+        if as_of.version is not None and as_of.version > newest.version:
+            raise NotFound(f"{run} has no version {as_of.version}; it has {newest.version}")
+        if as_of.version == newest.version and isinstance(newest.state, Run):
+            return FoundRun(newest.state, newest.version)
+        then = self._loader.load_as_of(stream, version=as_of.version, at=as_of.at)
+        if isinstance(then.state, Run):
+            return FoundRun(then.state, then.version)
+        if isinstance(newest.state, Run):
+            raise NotFound(f"{run} did not exist then; it was asked for at {newest.state.requested_at.isoformat()}")
+        raise NotFound(f"there is no run {run}")
+
+    def job(self, run: Run, name: str) -> JobName:
+        """`NotFound` when the run has no job of that name."""
+        if name not in run.plan.jobs:
+            raise NotFound(f"{run.run} has no job {shown(name)}")
+        return JobName(name)
+
+    def why(self, text: str, job: str | None = None, as_of: AsOf | None = None) -> Why:
+        """Every unmet condition of a run, also of one that does not exist (yet), or of one of its jobs."""
+        run = self._run_id(text)
+        stream, owner = run_stream(run), workflow_stream(workflow_of(run))
+        if as_of is None:
+            loaded, workflow, now = self._load(stream), self._load(owner).state, self._now()
+        else:
+            loaded = self._loader.load_as_of(stream, version=as_of.version, at=as_of.at)
+            now = as_of.at or loaded.at or self._now()
+            workflow = self._loader.load_as_of(owner, at=now).state
+        state = loaded.state
+        assert isinstance(state, Run | NotRequested)
+        assert isinstance(workflow, WorkflowState | NotRegistered)
+        known = workflow if isinstance(workflow, WorkflowState) else None
+        if job is not None:
+            if not isinstance(state, Run):
+                state = self._held(run, loaded).run
+            return Why(now, tuple(why_job(state, self.job(state, job), now, workflow=known)))
+        plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
+        history = () if isinstance(state, Run) else self._history(owner, now)
+        return Why(now, tuple(why_run(state, run, now, workflow=workflow, plan=plan, history=history)))
+
+    def commits(self, stream: StreamName, *, after: int, limit: int) -> list[Record]:
+        """What happened, in order: versions greater than `after`."""
+        return self._events.read(stream, after=after, limit=limit)
+
+    # Output and files.
+
+    def output(
+        self,
+        run: Run,
+        job: JobName,
+        attempt: int | None,
+        *,
+        stream: Literal["out", "err"] | None,
+        cursor: str,
+        bytes_max: int,
+    ) -> Output:
+        """A page of what an attempt wrote, by default the newest one's. `NotFound` for an attempt that never was."""
+        state = run.jobs[job]
+        known = [one.attempt for one in state.attempts]
+        if state.is_open:
+            known.append(state.phase.attempt)  # type: ignore[union-attr]  # open phases have one
+        if attempt is None:
+            if not known:
+                over = "ended without being started" if state.status in _ENDED else "has not been started"
+                return Output(None, absent=f"{job} {over}, so it wrote nothing", complete=state.status in _ENDED)
+            attempt = known[-1]
+        elif attempt not in known:
+            raise NotFound(f"{job} in {run.run} has no attempt {attempt}; it has {len(known)}")
+        try:
+            page = self._logs.page(run.run, job, attempt, stream=stream, cursor=cursor, bytes_max=bytes_max)
+        except NotFound as reason:
+            ended = not state.is_open or attempt != known[-1]
+            return Output(attempt, cursor=cursor, absent=str(reason), complete=ended)
+        return Output(attempt, page.lines, page.cursor, page.complete)
+
+    def file_size(self, run: RunId, address: str) -> int | None:
+        return self._artifacts.size(run, address)
+
+    def file(self, run: RunId, address: str) -> StoredFile:
+        return self._artifacts.fetch(run, address)
+
+    # Loading.
+
+    def forget(self) -> None:
+        """Drop what is kept in memory."""
+        self._kept.clear()
+        self._weight = 0
+
+    def _load(self, stream: StreamName) -> Loaded:
+        known = self._kept.pop(stream, None)
+        if known is not None:
+            self._weight -= _weight(known)
+        loaded = self._loader.load(stream, known)
+        if loaded.version:
+            self._kept[stream] = loaded
+            self._weight += _weight(loaded)
+            while self._weight > KEPT_WEIGHT_MAX and len(self._kept) > 1:
+                self._weight -= _weight(self._kept.popitem(last=False)[1])
+        return loaded
+
+    def _held(self, run: RunId, loaded: Loaded) -> FoundRun:
+        name = workflow_of(run)
+        workflow = self._load(workflow_stream(name)).state if is_name(name) else None
+        if isinstance(workflow, WorkflowState):
+            for held in workflow.held:
+                if held.run == run:
+                    return FoundRun(self._as_requested(held.request, held.since), 0, held.since, held.reason)
+            holder = workflow.holders.get(run)
+            if holder is not None and loaded.version == 0:
+                return FoundRun(self._as_requested(holder.request, holder.admitted_at), 0)
+        raise NotFound(f"there is no run {run}")
+
+    def _as_requested(self, request: RunRequested, at: datetime) -> Run:
+        state = evolve(NotRequested(), request, at, self._loader.plans)
+        assert isinstance(state, Run)
+        return state
+
+    def _plan_of(self, state: WorkflowState) -> Plan:
+        digest: Digest = (state.live or state.versions[-1]).document
+        return self._loader.plans(digest)
+
+    def _history(self, stream: StreamName, until: datetime) -> Iterator[tuple[datetime, Event]]:
+        for record in self._loader.records(stream):
+            if record.at > until:
+                return
+            for event in events_in(record.body):
+                yield record.at, event
+
+    def _run_id(self, text: str) -> RunId:
+        if not is_run(text) or not is_name(workflow_of(RunId(text))):
+            raise NotFound(f"there is no run {shown(text)}")
+        return RunId(text)
+
+
+_ENDED = frozenset({"succeeded", "failed", "timed_out", "cancelled", "skipped", "upstream_failed"})
+
+
+def as_of_in(text: str) -> AsOf:
+    """A version (`17`) or an instant with its zone (`2026-03-29T02:30:00Z`). Raises `InvalidInput`."""
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        return AsOf(version=int(text))
+    try:
+        at = datetime.fromisoformat(text)
+        # Python takes `2026` and `20260329` for days; nobody means an instant by them.
+        if at.utcoffset() is not None:
+            return AsOf(at=at.astimezone(UTC))
+    except (ValueError, OverflowError):
+        pass
+    hint = "write a version, 17, or an instant with its zone, 2026-03-29T02:30:00Z (in a URL a + is %2B)"
+    raise InvalidInput([Problem("as_of", f"{shown(text)} is neither a version nor an instant", hint)])
+
+
+def _weight(loaded: Loaded) -> int:
+    return 1 + (len(loaded.state.jobs) if isinstance(loaded.state, Run) else 0)
