@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cli.writing import Writing
     from shared.errors import Problem
     from shared.ids import RunId
+    from shared.state.run import Run
     from shared.workflow.document import Workflow
 
 COPY_BYTES = 1 << 20
@@ -215,7 +216,7 @@ def watch(session: Session, run_: "RunId", *, timeout_seconds: float | None = No
         session.answer(run_object(state, follower.loaded.version))
     if end == "ended" and state is not None:
         if not session.json and state.outcome != "succeeded":
-            _tell_failures(session, run_)
+            _tell_failures(session, state)
         raise click.exceptions.Exit(0 if state.outcome == "succeeded" else 1)
     what = "The time is up" if end == "timeout" else "You stopped watching"
     click.echo(f"{what}; {run_} goes on.", err=True)
@@ -225,10 +226,13 @@ def watch(session: Session, run_: "RunId", *, timeout_seconds: float | None = No
     raise click.exceptions.Exit(75 if end == "timeout" else 130)
 
 
-def _tell_failures(session: Session, run_: "RunId") -> None:
+def _tell_failures(session: Session, run_: "Run") -> None:
     from cli.terminal import Cell
 
-    session.terminal.line(Cell(f"`runfold why {run_}` tells why, `runfold logs {run_} JOB` what a job wrote.", "dim"))
+    bad = [name for name, job in run_.jobs.items() if job.status in ("failed", "timed_out")]
+    job = next((name for name in run_.plan.jobs if name in bad), "")
+    logs = f", `runfold logs {run_.run} {job}` what {job} wrote" if job else ""
+    session.terminal.line(Cell(f"`runfold why {run_.run}` tells why{logs}.", "dim"))
 
 
 # --- what is asked of a run -------------------------------------------------------------------------------------------

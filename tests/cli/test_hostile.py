@@ -101,8 +101,8 @@ def test_hostile_words_are_refused_in_a_line_and_change_nothing(
         # What means nothing is an empty answer to some questions; it is never a crash.
         assert answer.code in (0, 1, 2), (hostile, answer)
         assert answer.code or words[0] not in ("register", "run", "mark", "cancel", "rerun", "unregister"), hostile
-        # A check of documents is an answer also when they are bad; everything else is told as an error.
-        told = answer.out if words[0] == "validate" else answer.err
+        # That documents are bad is the answer of `validate`; everything else is told as an error.
+        told = answer.err or answer.out
         assert answer.code == 0 or told.startswith(("error: ", "Usage: ")) or ": 1 problem" in told, (hostile, answer)
         assert "\x1b[2J" not in answer.err + answer.out
         assert "\x07" not in answer.err + answer.out
