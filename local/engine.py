@@ -23,6 +23,7 @@ from typing import Any
 from local.home import EngineLock, Home
 from local.inbox import Inbox
 from local.queue import MemoryQueue
+from local.settings import LocalSettings, read_settings
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
@@ -73,29 +74,39 @@ TURNS_MAX = 10_000
 
 
 class Engine:
-    """Runs one home. `environment` is where secrets by `env:NAME` come from."""
+    """Runs one home, as its settings.yaml says (`InvalidInput` when that is wrong). `environment` is where secrets by `env:NAME`
+    come from; `synchronous` goes before what the settings say."""
 
     def __init__(
         self,
         home: Home,
         *,
         environment: Mapping[str, str] | None = None,
-        synchronous: str = "FULL",
+        synchronous: str | None = None,
         watch_documents: bool = True,
     ) -> None:
         home.make()
         self.home = home
+        settings = read_settings(home.settings)
         self._lock = EngineLock(home)
         self._lock.take()
         self._closing = contextlib.ExitStack()
         self._closing.callback(self._lock.release)
         try:
-            self._build(home, dict(os.environ if environment is None else environment), synchronous, watch_documents)
+            environment = dict(os.environ if environment is None else environment)
+            self._build(home, environment, settings, synchronous or settings.synchronous, watch_documents)
         except BaseException:
             self._closing.close()
             raise
 
-    def _build(self, home: Home, environment: Mapping[str, str], synchronous: str, watch_documents: bool) -> None:
+    def _build(
+        self,
+        home: Home,
+        environment: Mapping[str, str],
+        settings: LocalSettings,
+        synchronous: str,
+        watch_documents: bool,
+    ) -> None:
         self._queue = MemoryQueue(time.monotonic)
         self._outgoing = _Outgoing()
         self.parts: LocalParts = local_parts(
@@ -109,7 +120,14 @@ class Engine:
         self._transact = transact
         self._steady = _SteadyClock()
         # Grace periods of stops are measured on it: a clock that is set back must not prolong them.
-        self.executor = ProcessExecutor(home.path, environment=environment, now=self._steady)
+        self.executor = ProcessExecutor(
+            home.path,
+            environment=environment,
+            now=self._steady,
+            hosts=settings.host_list(environment),
+            secret_variables=settings.secrets,
+            containers=settings.containers,
+        )
         self._closing.callback(self._close_watched)
         executors = {"ecs": self.executor, "emr": self.executor, "ssm": self.executor}
         self._dispatch = Dispatch(transact, executors, now=utc_now, claimer=f"engine:{os.getpid()}")

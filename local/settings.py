@@ -175,9 +175,10 @@ def _bytes_of(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise InvalidInput([Problem("", f"cannot be read: {error.strerror}")]) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidInput([Problem("", "is not a file")])
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InvalidInput([Problem("", "is not a file")])
         data = file.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
         raise InvalidInput([Problem("", f"has more than {FILE_BYTES_MAX:,} bytes")])

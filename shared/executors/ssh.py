@@ -6,18 +6,24 @@ the connection's input alone, so that no command line or file on either side sho
 
 * The job is started apart from the connection, at most once: its guard on the host is named after the attempt's token, so
   delivering again after a broken connection finds the first delivery's work, running or ended.
-* A host that was never reached fails the attempt as `infrastructure`. Once the work may have been delivered, a connection that
-  cannot be had proves nothing: it is tried again until there is an answer or somebody stops the attempt.
+* A host that was never reached fails the attempt as `infrastructure`. Once the work may have been delivered (GUARD/sent), a
+  connection that cannot be had proves nothing: it is tried again until there is an answer or somebody stops the attempt.
 * SIGTERM is passed on; after the grace that the local stop marker names, the job is killed on the host.
+* The looking on is done by a child, which is started again when it is killed. GUARD/answered is there when the exit code is the
+  host's answer; without it nobody knows whether the job lives.
+* Only a host whose key is known is talked to, whatever the user's own configuration says. What ssh itself complains of is kept in
+  GUARD/ssh.log, so that it never mixes with the job's output, whose length tells what has been passed on.
 
 It imports nothing of ours, so that it starts quickly.
 """
 
+import contextlib
 import io
 import json
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -35,6 +41,11 @@ STOP_TRIES_MAX = 3
 """Connections tried to pass on a stop, a second apart; the grace is running."""
 UNREACHABLE = 255
 """What ssh itself ends with when there is no connection, or no longer."""
+CHILDREN_MAX = 100
+"""Times that the looking on is started again."""
+NOISE_LINES_MAX = 1_000
+"""Lines that a host's own start files may print before ours."""
+_READY = b"runfold ready\n"
 _WRAPPER = Path(__file__).parent / "wrapper.sh"
 
 
@@ -43,49 +54,38 @@ class Remote:
 
     def __init__(self, guard: Path, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
-        self._began_at: list[int] = []
         self.guard = guard
         self.facts: dict[str, Any] = json.loads((guard / "remote.json").read_text())
         directory = self.facts.get("guard_directory")
         parent = shlex.quote(directory) if directory else '"${XDG_STATE_HOME:-$HOME/.local/state}"/runfold'
         self.place = f"rf_g={parent}/{shlex.quote(self.facts['token'])}\n"
-        self.reached = False
+        # Everything that is added to them from here on comes from the host.
+        self._began_at = [os.lseek(stream, 0, os.SEEK_END) if _is_file(stream) else 0 for stream in (1, 2)]
+
+    @property
+    def sent(self) -> bool:
+        """Whether the host may have been given the work."""
+        return (self.guard / "sent").exists()
 
     def shell(
         self, text: str, *, stdout: Any = subprocess.PIPE, data: bytes = b"", apart: bool = False
     ) -> tuple[int, bytes]:
         """Run `text` by the host's sh; its exit code and output. `apart`: beyond the reach of a stop of this attempt."""
-        words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
-        words += ["-p", str(self.facts["port"])]
-        if self.facts.get("identity"):
-            words += ["-i", self.facts["identity"]]
         # With data, the text must come on the command line; then it holds no values.
         command = f"sh -c {shlex.quote(self.place + text)}" if data else "sh -s"
-        environment = {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_OUTPUTS"}
         answer = subprocess.run(
-            [*words, "--", self.facts["ssh"], command],
+            self._words(command),
             input=data or (self.place + text).encode(errors="surrogateescape"),
             stdout=stdout,
-            env=environment,
+            env=_environment(apart=apart),
             start_new_session=apart,
             check=False,
         )
-        # An ssh that was itself killed brought no answer either.
-        code = answer.returncode if answer.returncode >= 0 else UNREACHABLE
-        self.reached = self.reached or code != UNREACHABLE
-        return code, answer.stdout or b""
+        return _code(answer.returncode), answer.stdout or b""
 
     def insist(self, text: str | Callable[[], str], **more: Any) -> tuple[int, bytes]:
         """`shell`, again and again while there is no connection."""
-        tries = 0
-        while True:
-            code, output = self.shell(text if isinstance(text, str) else text(), **more)
-            if code != UNREACHABLE:
-                return code, output
-            tries += 1
-            if not self.reached and tries >= TRIES_MAX:
-                self.fail(f"{self.facts['ssh']} cannot be reached over SSH")
-            self._pause(min(PAUSE_SECONDS_MAX, 2.0 ** (tries - 1)))
+        return self._insist(lambda: self.shell(text if isinstance(text, str) else text(), **more))
 
     def deliver(self) -> None:
         exports = "".join(
@@ -102,7 +102,7 @@ class Remote:
         directory = self.facts.get("working_directory")
         inputs = self._inputs()
         self.insist('mkdir -p "$rf_g/work" && cd "$rf_g/work" && tar -xf -', data=inputs) if inputs else None
-        code, _ = self.insist(
+        text = (
             'mkdir -p "$rf_g/work" || exit 73\n'
             + _written('"$rf_g/wrapper.sh"', _WRAPPER.read_text())
             + (_written('"$rf_g/commands.sh"', self.facts["commands"]) if self.facts.get("commands") else "")
@@ -114,8 +114,68 @@ class Remote:
             + ' -o "$rf_g/out" -e "$rf_g/err"'
             + f"{options} -- {words} </dev/null >/dev/null 2>&1 &\nexit 0\n"
         )
+        code, _ = self._insist(lambda: (self._hand_over(text), b""))
         if code:
             self.fail(f"{self.facts['ssh']}: the guard directory cannot be made")
+
+    def _hand_over(self, text: str) -> int:
+        """Give the work to the host's sh, but only once it has said that it is there: a connection that fails before that surely
+        delivered nothing, and one that fails later may have delivered everything."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(self._words("sh -s"), stdin=pipe, stdout=pipe, env=_environment()) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(b"echo; echo " + _READY)
+                process.stdin.flush()
+                is_ready = any(process.stdout.readline() == _READY for _ in range(NOISE_LINES_MAX))
+                if is_ready:
+                    (self.guard / "sent").touch()
+                    process.stdin.write((self.place + text).encode(errors="surrogateescape"))
+                process.stdin.close()
+            except BrokenPipeError:
+                # The exit code tells why.
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+                process.wait()
+                return UNREACHABLE
+            code = _code(process.wait())
+        return code if is_ready else code or UNREACHABLE
+
+    def _insist(self, work: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        tries = 0
+        while True:
+            code, output = work()
+            if code != UNREACHABLE:
+                return code, output
+            tries += 1
+            if tries >= TRIES_MAX and not self.sent:
+                self.fail(f"{self.facts['ssh']} cannot be reached over SSH{self._complaint()}")
+            self._pause(min(PAUSE_SECONDS_MAX, 2.0 ** min(tries - 1, 10)))
+
+    def _words(self, command: str) -> list[str]:
+        words = [
+            "ssh",
+            "-T",
+            "-E",
+            str(self.guard / "ssh.log"),
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=yes",
+        ]
+        words += ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-p", str(self.facts["port"])]
+        if self.facts.get("identity"):
+            words += ["-i", self.facts["identity"]]
+        return [*words, "--", self.facts["ssh"], command]
+
+    def _complaint(self) -> str:
+        """The last thing ssh said, for people."""
+        with contextlib.suppress(OSError):
+            lines = (self.guard / "ssh.log").read_text(errors="replace")[-4096:].split("\n")
+            said = [line.strip() for line in lines if line.strip()]
+            return f": {said[-1][:300]}" if said else ""
+        return ""
 
     def follow(self, *, apart: bool = False) -> str:
         """Pass on the output as it comes; the text of the exit file when the work has ended."""
@@ -123,12 +183,12 @@ class Remote:
             self.insist(self._looking_on, stdout=1, apart=apart)
             _, text = self.insist('cat "$rf_g/exit" 2>/dev/null || echo vanished', apart=apart)
             if text.endswith(b"\n"):
-                return text.decode(errors="replace").strip()
+                # Before it may stand what the host's own start files print.
+                return text.decode(errors="replace").strip().rpartition("\n")[2]
 
     def _looking_on(self) -> str:
         """Shell text that passes on the output from where our own files of it end."""
         ends = [os.lseek(stream, 0, os.SEEK_END) for stream in (1, 2)]
-        self._began_at = self._began_at or ends
         out, err = (end - start for end, start in zip(ends, self._began_at, strict=True))
         # The last look at the output comes after the exit code was seen, so nothing is left behind.
         return f"""rf_o={out} rf_e={err} rf_i=0
@@ -174,11 +234,13 @@ done
         text = f"""(
 : >"$rf_g/stop"
 read -r rf_p <"$rf_g/pid" || exit 0
-kill -TERM "-$rf_p" 2>/dev/null
+# Without setsid there was no group of its own to be in.
+rf_k="-$rf_p" && kill -0 "$rf_k" || read -r rf_j rf_k <"$rf_g/job" || exit 0
+kill -TERM "$rf_k"
 rf_i=0
 while [ "$rf_i" -lt {int(grace) + 1} ] && [ ! -s "$rf_g/exit" ]; do sleep 1; rf_i=$((rf_i + 1)); done
 [ -s "$rf_g/exit" ] && exit 0
-kill -KILL "-$rf_p" && echo "137 killed after the grace" >"$rf_g/exit"
+kill -KILL "$rf_k" && sleep 1 && [ ! -s "$rf_g/exit" ] && echo "137 killed after the grace" >"$rf_g/exit"
 ) </dev/null >/dev/null 2>&1 &
 """
         for _ in range(STOP_TRIES_MAX):
@@ -186,6 +248,10 @@ kill -KILL "-$rf_p" && echo "137 killed after the grace" >"$rf_g/exit"
                 return
             self._pause(1.0)
         self.fail(f"{self.facts['ssh']} cannot be reached over SSH: the job there may still run", failure="unknown")
+
+    def answered(self) -> None:
+        """What follows is the work's own exit code."""
+        (self.guard / "answered").touch()
 
     def fail(self, reason: str, failure: str = "infrastructure") -> NoReturn:
         """End, and leave word why. `unknown` when the job may have run, or may run still: it must not be tried again."""
@@ -209,16 +275,36 @@ def _written(place: str, text: str) -> str:
     return f"printf %s {shlex.quote(text)} >{place}.$$ && mv {place}.$$ {place}\n"
 
 
-def main(words: list[str]) -> int:
-    remote = Remote(Path(words[0]))
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
-    def stop(_number: int, _frame: object) -> NoReturn:
+
+def _environment(*, apart: bool = False) -> dict[str, str]:
+    """For ssh. Without the mark by which a stop finds an attempt's processes, when it is `apart`."""
+    return {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_OUTPUTS"}
+
+
+def _code(returned: int) -> int:
+    """An ssh that was itself killed brought no answer either."""
+    return returned if returned >= 0 else UNREACHABLE
+
+
+def carry(remote: Remote) -> int:
+    """Deliver, look on, bring back; the job's exit code."""
+
+    def stop(_number: int = 0, _frame: object = None) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if not remote.sent:
+            remote.answered()
+            sys.exit(128 + signal.SIGTERM)
         remote.pass_on_stop()
         code = remote.follow(apart=True).partition(" ")[0]
+        remote.answered()
         sys.exit(int(code) if code.isdigit() else 128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
+    if (remote.guard / "stop").exists():
+        stop()
     remote.deliver()
     code, _, why = remote.follow().partition(" ")
     if not code.isdigit():
@@ -227,7 +313,24 @@ def main(words: list[str]) -> int:
         remote.bring_back()
     if why:
         sys.stderr.write(f"runfold: {why}\n")
+    remote.answered()
     return int(code)
+
+
+def main(words: list[str]) -> int:
+    remote = Remote(Path(words[0]))
+    # The child is told to stop by the same signal, or finds the marker.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    status = 0
+    for _ in range(CHILDREN_MAX):
+        child = os.fork()
+        if child == 0:
+            return carry(remote)
+        status = os.waitpid(child, 0)[1]
+        if os.WIFEXITED(status):
+            return os.WEXITSTATUS(status)
+        time.sleep(0.1)
+    return 128 + os.WTERMSIG(status)
 
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ def test_secrets_reach_the_job_and_nothing_else(world: World, tmp_path: Path) ->
         ("env:NOT_HERE", "no variable NOT_HERE"),
         ("file:/nowhere", "cannot be read"),
         ("file:relative", "begins with"),
+        ("file:/", "is not a file"),
         ("arn:aws:secretsmanager:eu-west-1:1:secret:x", "one machine cannot read"),
         ("file:OPEN", "chmod 600"),
     ],
@@ -359,6 +360,46 @@ def test_tags_find_hosts_and_none_found_is_refused(tmp_path: Path) -> None:  # f
     assert (world.directory(request) / "hosts/a/err").read_text() == "a\n"
     with pytest.raises(TargetRefused, match="role=cache"):
         world.executor.start(world.request("other", type="ssm", tag={"role": "cache"}, commands=("true",)))
+
+
+def test_without_a_host_list_every_name_is_this_machine_and_the_log_says_so(world: World) -> None:
+    request = world.request(type="ssm", host="warehouse", commands=("echo done", "echo err >&2"))
+    assert world.run(request).status == "succeeded"
+    assert world.out(request) == "done\n"
+    assert (world.directory(request) / "err").read_text() == (
+        "runfold: there is no host list (`hosts` in settings.yaml), so warehouse is taken to be this machine\nerr\n"
+    )
+    here = world.request("here", type="ssm", host="localhost", commands=("true",))
+    world.run(here)
+    assert (world.directory(here) / "err").read_text() == ""
+
+
+def test_with_a_host_list_a_name_that_is_not_in_it_never_runs_here(tmp_path: Path) -> None:
+    world = World(tmp_path, hosts={"warehouse": HostSettings(), "lake": HostSettings(ssh="etl@lake")})
+    for body in ({"host": "warehuose"}, {"hosts": ("lake", "warehuose")}):
+        with pytest.raises(TargetRefused) as refusal:
+            world.executor.start(world.request(type="ssm", commands=("true",), **body))
+        assert str(refusal.value) == (
+            "the host warehuose is not known here (did you mean warehouse?): known are lake, localhost, warehouse. Add it under "
+            "`hosts` in settings.yaml, as `warehuose: {ssh: user@host}`, or `warehuose: {}` if it is this machine"
+        )
+    assert not (tmp_path / "runs").exists()
+    for name in ("warehouse", "localhost"):
+        request = world.request(name, type="ssm", host=name, commands=("true",))
+        assert world.run(request).status == "succeeded"
+        assert (world.directory(request) / "err").read_text() == ""
+
+
+def test_what_has_begun_is_followed_when_the_settings_would_now_refuse_it(tmp_path: Path) -> None:
+    world = World(tmp_path, environment={"OLD": "x"})
+    request = world.shell("exit 7", secrets={"A": "env:OLD"})
+    world.run(request)
+    world.settings = {}
+    world.again()
+    world.executor.start(request)
+    assert world.end(request).exit_code == 7
+    with pytest.raises(TargetRefused, match="no variable OLD"):
+        world.executor.start(world.shell("true", attempt=2, secrets={"A": "env:OLD"}))
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------------
@@ -655,6 +696,7 @@ def test_outputs_are_reported_and_declared_files_are_kept(world: World) -> None:
         ("touch report.csv; echo '{' >outputs.json", "not JSON"),
         ('touch report.csv; printf \'{"a": "\\377"}\' >outputs.json', "not JSON"),
         ("touch report.csv; mkfifo outputs.json", "not a file"),
+        ("touch report.csv; mkdir outputs.json", "not a file"),
         ("touch report.csv; ln -s /etc/passwd outputs.json", "cannot be read"),
         ("touch report.csv; head -c 70000 /dev/zero >outputs.json", "larger than 65536 bytes"),
         ('touch report.csv; head -c 60000 /dev/zero | tr "\\0" "[" >outputs.json', "not JSON"),

@@ -3,6 +3,9 @@
     <attempt>/                one process; or hosts/<name>/ of the same form for each of several hosts
         request.json          what was asked, without contents and secrets
         pid  job  exit  stop  the wrapper's evidence (see wrapper.sh)
+        remote.json  container.json   where the work is, when the local process only stands for it
+        answered              with either of them: the exit code is the work's own
+        container             written by the container engine when there is a container
         problem.json          why preparing or recording failed, and its class
         out  err  times       output, and when it came (see logs.py)
         work/                 where the job starts; outputs.json and declared outputs are looked for here
@@ -11,7 +14,7 @@ Nothing the job writes is trusted: sizes are bounded, links that lead out of its
 """
 
 # Strings instead of Path objects: each Path costs as much as the system call it is for.
-# ruff: noqa: PTH101, PTH103, PTH105, PTH108, PTH116, PTH120
+# ruff: noqa: PTH101, PTH103, PTH105, PTH108, PTH110, PTH116, PTH120
 
 import contextlib
 import json
@@ -129,6 +132,35 @@ def write_problem(guard: str, failure: Failure, reason: str) -> None:
     _replace(f"{guard}/problem.json", json.dumps({"failure": failure, "reason": reason}))
 
 
+def write_note(guard: str, text: str) -> None:
+    """Begin the log with a line of ours. Nothing happens when the log has begun."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(f"{guard}/err", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        os.write(descriptor, f"{text}\n".encode())
+        os.close(descriptor)
+
+
+def write_container(guard: str, program: str, name: str) -> None:
+    _replace(f"{guard}/container.json", json.dumps({"program": program, "name": name}))
+
+
+def container_of(guard: str) -> Mapping[str, str] | None:
+    """The container engine's `program` and the container's `name`, when the work is to run in one."""
+    found = _read(f"{guard}/container.json", 65_536)
+    return cast(Mapping[str, str], json.loads(found[0])) if found else None
+
+
+def has_container(guard: str) -> bool:
+    """Whether the container engine has made it."""
+    found = _read(f"{guard}/container", 256)
+    return found is not None and bool(found[0])
+
+
+def is_answered(guard: str) -> bool:
+    """Whether what stood for the work lived to learn its exit code."""
+    return os.path.exists(f"{guard}/answered")
+
+
 def request_of(attempt: str) -> Mapping[str, Any]:
     """What was asked; empty when nothing was written yet."""
     found = _read(f"{attempt}/request.json", 1 << 26)
@@ -162,9 +194,10 @@ def json_outputs(work: str, *, bytes_max: int) -> Mapping[str, Any]:
         return {}
     except OSError as error:
         raise Unfit(f"outputs.json cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unfit("outputs.json is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unfit("outputs.json is not a file")
         data = file.read(bytes_max + 1)
     if len(data) > bytes_max:
         raise Unfit(f"outputs.json is larger than {bytes_max} bytes: write a file and declare it as an output instead")
@@ -198,6 +231,8 @@ def keep_outputs(work: str, declared: Sequence[Mapping[str, Any]], *, home: str,
         if not stat.S_ISREG(facts.st_mode):
             raise Unfit(f"declared output {path} is not a file")
         address = f"{under}/{path}"
+        if not os.access(source, os.R_OK):
+            raise Unfit(f"declared output {path} cannot be read: it belongs to another user")
         _keep(source, facts, f"{home}/{address}")
         kept[path] = address
     return kept

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.errors import NotFound, TargetRefused, TargetSilent, TargetUnavailable
-from shared.executors.process import evidence, logs, system
+from shared.executors.process import containers, evidence, logs, system
 from shared.executors.process.plan import COMMANDS_FILE, HostSettings, Plan, Planner, Step, request_text
 from shared.ids import Handle, JobName, RunId, Token, is_name
 from shared.ports import Reference, Report, Request
@@ -51,6 +51,11 @@ STRAGGLER_SECONDS = 0.05
 """After the first SIGTERM, to find what was being started meanwhile or had left the session."""
 KILL_TRIES_MAX = 8
 """Looks after SIGKILL, each after twice the time: a process stuck in the kernel cannot be ended by anybody."""
+ELSEWHERE_SECONDS = {"container": 5.0, "host": 60.0}
+"""Added to the grace where it is kept by somebody else, who must first hear of it: the container engine, or the host, which is
+tried three times for 10 seconds."""
+LOOK_SECONDS_MAX = 1.0
+"""Between looks at a container that is to end, or that is to be told as soon as there is one."""
 
 # Python ignores SIGPIPE, an engine under nohup SIGHUP: programs must start with what they expect.
 _DEFAULT_SIGNALS = [
@@ -98,6 +103,11 @@ class _Stop:
     kill_at: datetime
     asked: set[int] = field(default_factory=set)
     tries: int = 0
+    container: Mapping[str, str] | None = None
+    """Its name and the program that ends it."""
+    told: bool = False
+    """The container engine was asked to stop it."""
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,9 @@ class ProcessExecutor:
 
     `home`: absolute; attempts lie in `<home>/runs/<run>/<job>/<attempt>/`, kept outputs in `<home>/runs/<run>/_files/<job>/
     <attempt>/<path>`, and addresses in reports are relative to it. `environment`: where secrets (`env:NAME`), PATH, HOME, LANG
-    and USER come from. `hosts`: the hosts that `ssm` jobs may name, and their tags; a name that is not in it is this machine.
-    `secret_variables`: secret references (ARNs) to names in `environment`. `outputs_bytes_max`: of outputs.json.
+    and USER come from. `hosts`: the hosts that `ssm` jobs may name, and their tags; a name that is not in it is refused. None: no
+    host list, every name is this machine, and the attempt's log says so. `secret_variables`: secret references (ARNs) to names in
+    `environment`. `containers`: what runs the images of `ecs` jobs. `outputs_bytes_max`: of outputs.json.
     """
 
     takes_token = True
@@ -132,12 +143,13 @@ class ProcessExecutor:
         now: Callable[[], datetime],
         hosts: Mapping[str, HostSettings] | None = None,
         secret_variables: Mapping[str, str] | None = None,
+        containers: Literal["none", "docker", "podman"] = "none",
         outputs_bytes_max: int = evidence.OUTPUTS_BYTES_MAX,
     ) -> None:
         self._home = str(home.absolute())
         self._runs = f"{self._home}/runs"
         self._now = now
-        self._plan = Planner(environment, hosts or {}, secret_variables or {})
+        self._plan = Planner(environment, hosts, secret_variables or {}, containers)
         self._outputs_bytes_max = outputs_bytes_max
         self._me = os.getpid()
         self._session = os.getsid(0)
@@ -161,8 +173,16 @@ class ProcessExecutor:
         handle = Handle(self._place + request.token[:10])
         if attempt in self._live and attempt not in self._incomplete:
             return handle
-        plan = self._plan(request)
         directory = self._directory(attempt)
+        try:
+            plan = self._plan(request)
+        except TargetRefused:
+            # It was begun when the settings, or the environment, were others; and what has begun is followed.
+            if not self._has_begun(attempt, request.token):
+                raise
+            for part in self._parts(attempt, request.token):
+                self._follow(part)
+            return handle
         try:
             self._prepare(request, plan, directory)
             for host in plan.hosts or ("",):
@@ -200,6 +220,9 @@ class ProcessExecutor:
         try:
             for part in self._parts(attempt, reference.token):
                 if evidence.end_of(part.guard) is not None:
+                    container = evidence.container_of(part.guard)
+                    if container is not None and not evidence.is_answered(part.guard):
+                        self._help(containers.stop_words(container["program"], container["name"], grace_seconds))
                     continue
                 os.makedirs(part.guard, exist_ok=True)
                 # Before any signal: the wrapper looks for it between taking the work and starting it.
@@ -338,6 +361,12 @@ class ProcessExecutor:
                 os.mkdir(work)
             if plan.commands is not None:
                 evidence.place_input(guard, COMMANDS_FILE, data=plan.commands.encode())
+            if plan.note is not None:
+                evidence.write_note(guard, plan.note)
+            if plan.container is not None:
+                evidence.write_container(guard, plan.container.program, containers.name_of(request.token, guard))
+                # The image's user is not ours, and the home lets nobody else in.
+                os.chmod(work, 0o777)  # noqa: S103
             for one in request.inputs:
                 self._place_input(work if host in plan.remotes else plan.directory or work, one)
             if host not in plan.remotes and plan.user is not None and plan.user != self._plan.base["USER"]:
@@ -364,6 +393,8 @@ class ProcessExecutor:
         if (remote := plan.remotes.get(host)) is not None:
             self._write_remote(request, plan, part, host, remote)
             steps, directory, user, copy_to = (Step((sys.executable, "-I", SSH, part.guard)),), None, None, None
+        if plan.container is not None:
+            steps = (Step(plan.container.words(request, plan.environment, part.guard)),)
         if any(_must_be_fetched(self._home, one) for one in request.inputs):
             attempt = self._directory(part.attempt)
             fetch = (sys.executable, "-I", FETCH, attempt, directory or work, self._home, part.guard)
@@ -388,6 +419,22 @@ class ProcessExecutor:
         )
         self._children[part.wrapper] = part
         self._live.setdefault(part.attempt, []).append(part)
+
+    def _has_begun(self, attempt: Attempt, token: Token) -> bool:
+        return any(evidence.claim_of(part.guard) is not None for part in self._parts(attempt, token))
+
+    def _help(self, words: list[str]) -> None:
+        """Start a program that ends by itself and whose answer nobody needs, beyond the reach of the attempt's own signals."""
+        with contextlib.suppress(OSError):
+            os.posix_spawn(
+                words[0],
+                words,
+                self._plan.client_environment(),
+                file_actions=_FILE_ACTIONS,
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_DEFAULT_SIGNALS,
+            )
 
     def _write_remote(self, request: Request, plan: Plan, part: _Part, host: str, remote: HostSettings) -> None:
         """What `ssh.py` needs to know. Values of variables stay in its environment; here are their names."""
@@ -563,9 +610,18 @@ class ProcessExecutor:
     def _begin_stop(self, part: _Part, now: datetime, kill_at: datetime) -> None:
         self._stops = [stop for stop in self._stops if stop.part.guard != part.guard]
         look = self._look_of(part.guard)
+        container = evidence.container_of(part.guard)
+        if container is not None:
+            kill_at += timedelta(seconds=ELSEWHERE_SECONDS["container"])
+        elif _is_remote(part.guard):
+            kill_at += timedelta(seconds=ELSEWHERE_SECONDS["host"])
         stop = _Stop(part, min(now + timedelta(seconds=STRAGGLER_SECONDS), max(now, kill_at)), kill_at)
+        stop.container = container
+        self._tell_container(stop)
         if look.phase in ("wrapper", "job"):
-            asked = system.descendants(look.pid)
+            # The program that stands for a container passes signals on, and one SIGTERM is enough. While there is no container yet,
+            # it ends of it.
+            asked = system.descendants(look.pid) if not stop.told else []
             if look.phase == "job":
                 asked.append(look.pid)
                 part.wrapper = part.wrapper or (evidence.claim_of(part.guard) or (0, 0))[0] or 0
@@ -574,6 +630,13 @@ class ProcessExecutor:
             system.send(asked, signal.SIGTERM)
             stop.asked.update(asked)
         self._stops.append(stop)
+
+    def _tell_container(self, stop: _Stop) -> None:
+        if stop.container is None or stop.told or not evidence.has_container(stop.part.guard):
+            return
+        grace = (evidence.stop_of(stop.part.guard) or (0.0, 0.0))[1]
+        self._help(containers.stop_words(stop.container["program"], stop.container["name"], grace))
+        stop.told = True
 
     def _carry_on(
         self, stop: _Stop, now: datetime, everything: Sequence[system.Process], markers: Mapping[int, str | None]
@@ -587,12 +650,22 @@ class ProcessExecutor:
         } - {part.wrapper}
         if not pids and self._look_of(part.guard).phase != "wrapper":
             return False
+        if now < stop.kill_at and stop.container is not None:
+            self._tell_container(stop)
+            stop.looks += 1
+            wait = min(STRAGGLER_SECONDS * 2**stop.looks, LOOK_SECONDS_MAX)
+            stop.next_at = min(now + timedelta(seconds=wait), stop.kill_at)
+            return True
         if now < stop.kill_at:
             system.send(pids - stop.asked, signal.SIGTERM)
             stop.asked |= pids
             stop.next_at = stop.kill_at
             return True
-        system.send(pids, signal.SIGKILL)
+        if stop.container is not None and stop.tries < KILL_TRIES_MAX - 1:
+            # What stands for the container would die without it.
+            self._help(containers.kill_words(stop.container["program"], stop.container["name"]))
+        else:
+            system.send(pids, signal.SIGKILL)
         stop.tries += 1
         if stop.tries >= KILL_TRIES_MAX:
             # The wrapper only waits for its program; the marker says why there is no exit code.
@@ -637,6 +710,10 @@ class ProcessExecutor:
             problem = evidence.problem_of(guard) if code else None
             if problem is not None and problem[0] == "unknown":
                 return report("unknown", reason=problem[1])
+            if problem is None and not why and (place := _unanswered(guard)):
+                return report(
+                    "unknown", reason=f"what waited for it here was ended before it did: it may still run {place}"
+                )
             if stop is not None and look.end.at >= stop[0]:
                 reason = f"stopped as asked; {evidence.describe(code, why)}"
                 return report("cancelled", exit_code=code, reason=reason, ended_at=ended_at)
@@ -780,6 +857,17 @@ def _log_name(part: _Part, host: str) -> str:
 def _is_remote(guard: str) -> bool:
     """Whether it ran on another host: what it left behind was brought to the local working directory."""
     return _size(f"{guard}/remote.json", missing=-1) >= 0
+
+
+def _unanswered(guard: str) -> str | None:
+    """Where the work may still run, when the local process only stood for it and ended before it."""
+    container = evidence.container_of(guard)
+    if (container is None and not _is_remote(guard)) or evidence.is_answered(guard):
+        return None
+    began = evidence.began_of(guard)
+    if began is None or began.steps not in (0, began.step):
+        return None
+    return f"in the container {container['name']}" if container is not None else "on its host"
 
 
 def _must_be_fetched(home: str, one: Mapping[str, Any]) -> bool:

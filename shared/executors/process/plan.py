@@ -12,17 +12,23 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared.errors import TargetRefused
+from shared.executors.process import containers
 from shared.executors.process.system import MARKER_VARIABLE
 from shared.ids import workflow_of
 from shared.ports import Request
+from shared.workflow.nearest import Nearest, shown
 
 SECRET_BYTES_MAX = 65_536
 """Of a secret read from a file. Ours: as much as Secrets Manager keeps."""
 PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMANDS_FILE = "commands.sh"
+
+THIS_MACHINE = "localhost"
+"""The host that is always known, unless the host list says something else of it."""
+NAMES_SHOWN_MAX = 12
 
 _FLAGS_OF_SPARK = {"--supervise", "--verbose", "-v", "--version", "--help", "-h", "--usage-error"}
 
@@ -68,23 +74,30 @@ class Plan:
     """Of these hosts (the empty name when the job runs on one alone) those that are reached over SSH."""
     guard_directory: str | None = None
     """On those hosts."""
+    container: containers.Container | None = None
+    """What the steps start, when it is not a process of this machine alone."""
+    note: str | None = None
+    """What the attempt's log must say before anything else."""
 
 
 class Planner:
     """Reads requests with this machine's environment and hosts in view.
 
-    `secret_variables` maps a secret's reference (an ARN) to the name of the variable that holds it here.
+    `hosts`: None when there is no host list, and every name is this machine. `secret_variables` maps a secret's reference (an
+    ARN) to the name of the variable that holds it here. `engine`: what runs the images of `ecs` jobs.
     """
 
     def __init__(
         self,
         environment: Mapping[str, str],
-        hosts: Mapping[str, HostSettings],
+        hosts: Mapping[str, HostSettings] | None,
         secret_variables: Mapping[str, str],
+        engine: Literal["none", "docker", "podman"] = "none",
     ) -> None:
         self._environment = environment
         self._hosts = hosts
         self._secret_variables = secret_variables
+        self._engine = engine
         home = environment.get("HOME")
         user = environment.get("USER") or environment.get("LOGNAME")
         if not home or not user:
@@ -113,8 +126,13 @@ class Planner:
         return plan
 
     def environment_of(self, request: Request, plan: Plan, *, host: str, outputs: str) -> dict[str, str]:
-        """All that the job's process sees; nothing of the engine's environment leaks in but PATH, HOME, LANG and USER."""
+        """All that the job's process sees; nothing of the engine's environment leaks in but PATH, HOME, LANG and USER.
+
+        With a container: what the container engine's own program sees, which passes on what it is told to.
+        """
         environment = {**self.base, **plan.environment}
+        if plan.container is not None:
+            environment = self.client_environment(plan)
         if host not in plan.remotes and plan.user is not None and plan.user != environment["USER"]:
             environment["USER"] = plan.user
             try:
@@ -133,7 +151,13 @@ class Planner:
             environment["RUNFOLD_HOST"] = host
         return environment
 
+    def client_environment(self, plan: Plan | None = None) -> dict[str, str]:
+        """Of the container engine's program, with the values that it passes on for `plan`."""
+        return containers.client_environment(plan.environment if plan else {}, self.base, self._environment)
+
     def _ecs(self, body: Mapping[str, Any]) -> Plan:
+        if self._engine != "none":
+            return self._container(body)
         words = (*body.get("entry_point", ()), *body.get("command", ()))
         if not words:
             raise TargetRefused(
@@ -143,6 +167,17 @@ class Planner:
         environment["RUNFOLD_CPU"] = str(body.get("cpu", 256))
         environment["RUNFOLD_MEMORY"] = str(body.get("memory", 512))
         return Plan(steps=(Step(words),), environment=environment)
+
+    def _container(self, body: Mapping[str, Any]) -> Plan:
+        program = self._which(self._engine)
+        if program is None:
+            raise TargetRefused(
+                f"settings.yaml says `containers: {self._engine}`, and there is no `{self._engine}` on the PATH: install it, "
+                "or write `containers: none` to run the job's command without its image"
+            )
+        container = containers.Container(program, body, tuple(body.get("secrets") or ()))
+        # Its words need the attempt's directory: the executor asks for them.
+        return Plan(steps=(), environment=self._variables(body), container=container)
 
     def _emr(self, body: Mapping[str, Any]) -> Plan:
         given: Sequence[Mapping[str, Any]] = body.get("steps") or (body.get("cluster") or {}).get("Steps") or ()
@@ -209,6 +244,7 @@ class Planner:
             if body.get(key) and not str(body[key]).startswith("/"):
                 raise TargetRefused(f"{key} must begin with `/`: {body[key]!r}")
         names = self._hosts_of(body)
+        unlisted = [name for name in names if name != THIS_MACHINE] if self._hosts is None else []
         # A tag names a group, also when it happens to have one member.
         several = len(names) > 1 or bool(body.get("tag"))
         return Plan(
@@ -222,9 +258,10 @@ class Planner:
             remotes={
                 name if several else "": host
                 for name in names
-                if (host := self._hosts.get(name)) is not None and host.ssh
+                if (host := (self._hosts or {}).get(name)) is not None and host.ssh
             },
             guard_directory=body.get("guard_directory"),
+            note=_note(unlisted) if unlisted else None,
         )
 
     def _hosts_of(self, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -233,12 +270,12 @@ class Planner:
         if wanted:
             names = [
                 name
-                for name, host in sorted(self._hosts.items())
+                for name, host in sorted((self._hosts or {}).items())
                 if all(host.tags.get(key) == value for key, value in wanted.items())
             ]
             if not names:
                 tags = ", ".join(f"{key}={value}" for key, value in wanted.items())
-                raise TargetRefused(f"no host carries the tags {tags}: add one to the host list")
+                raise TargetRefused(f"no host carries the tags {tags}: add one under `hosts` in settings.yaml")
         elif body.get("hosts"):
             names = list(dict.fromkeys(body["hosts"]))
         else:
@@ -246,6 +283,8 @@ class Planner:
         for name in names:
             if "/" in name or name in (".", ".."):
                 raise TargetRefused(f"{name!r} cannot be the name of a host")
+            if self._hosts is not None and name not in self._hosts and name != THIS_MACHINE:
+                raise TargetRefused(_unknown_host(name, self._hosts))
         return tuple(names)
 
     def _variables(self, body: Mapping[str, Any]) -> dict[str, str]:
@@ -273,6 +312,26 @@ class Planner:
         return shutil.which(program, path=path or self.base["PATH"])
 
 
+def _note(names: Sequence[str]) -> str:
+    """A script meant for a warehouse must not run on somebody's laptop unnoticed."""
+    told = ", ".join(names[:NAMES_SHOWN_MAX])
+    return f"runfold: there is no host list (`hosts` in settings.yaml), so {told} is taken to be this machine"
+
+
+def _unknown_host(name: str, hosts: Mapping[str, HostSettings]) -> str:
+    known = sorted({*hosts, THIS_MACHINE})
+    near = Nearest().to(name, known)
+    some = ", ".join(known[:NAMES_SHOWN_MAX]) + (
+        f" and {len(known) - NAMES_SHOWN_MAX} more" * (len(known) > NAMES_SHOWN_MAX)
+    )
+    return (
+        f"the host {shown(name)} is not known here"
+        + (f" (did you mean {near}?)" if near else "")
+        + f": known are {some}. "
+        f"Add it under `hosts` in settings.yaml, as `{shown(name)}: {{ssh: user@host}}`, or `{shown(name)}: {{}}` if it is this machine"
+    )
+
+
 def request_text(request: Request, plan: Plan) -> str:
     """What is kept beside the attempt: the request, with the content of files left out. Secrets are references in it."""
     return json.dumps(
@@ -297,10 +356,11 @@ def _secret_in_file(name: str, path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise TargetRefused(f"secret {name}: {path} cannot be read ({error.strerror})") from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise TargetRefused(f"secret {name}: {path} is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise TargetRefused(f"secret {name}: {path} is not a file")
         if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & 0o077:
             raise TargetRefused(f"secret {name}: {path} may be read by others than its owner; chmod 600 it")
         data = file.read(SECRET_BYTES_MAX + 1)
