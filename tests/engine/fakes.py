@@ -25,7 +25,7 @@ from shared.effects import (
 )
 from shared.errors import CorruptStream, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
-from shared.ports import PAGE_MAX, Reference, Report, Request
+from shared.ports import PAGE_MAX, Reference, Report, Request, RunRow, WorkflowRow
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore, MemoryViews
@@ -35,6 +35,7 @@ from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded, Loader, PlanCache
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.transact import Transact
+from shared.usecases.verify import verify
 from shared.views.rows import run_row, workflow_row
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -402,6 +403,28 @@ def ends(world: World) -> dict[str, Any]:
         }
         for run, state in sorted(world.runs().items())
     }
+
+
+def derived(plans: PlanCache) -> Callable[[StreamName, object, int], RunRow | WorkflowRow | None]:
+    """The row that lists must show for a state."""
+
+    def row(stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | None:
+        match state:
+            case Run():
+                return run_row(state, version)
+            case WorkflowState():
+                return workflow_row(state, version, plans((state.live or state.versions[-1]).document))
+            case _:
+                return None
+
+    return row
+
+
+def check_invariants(world: World) -> None:
+    """What `runfold verify` checks on a real history."""
+    plans = PlanCache(world.documents)
+    found = verify(world.store, plans, now=world.clock.now, dues=world.dues, views=world.views, derive=derived(plans))
+    assert [str(violation) for violation in found] == []
 
 
 def check_executions(world: World) -> None:

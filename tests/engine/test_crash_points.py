@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from shared.codec import check_chain
 from shared.errors import Rejected
 from shared.ids import RunId, WorkflowName, keyed_run, run_stream
 from shared.views.rows import run_row
-from tests.engine.fakes import Behaviour, Node, World, check_executions, drive, ends
+from tests.engine.fakes import Behaviour, Node, World, check_executions, check_invariants, drive, ends
 
 NAME = WorkflowName("small")
 
@@ -96,8 +95,7 @@ def check(world: World, kind: Kind, expected: dict[str, Any]) -> None:
     assert ends(world) == expected
     assert {state.outcome for state in world.runs().values()} == {kind.outcome}
     check_executions(world)
-    for stream in (*world.store.streams("run"), *world.store.streams("workflow")):
-        check_chain(world.store.read(stream))
+    check_invariants(world)
     for run, state in world.runs().items():
         version = world.store.read(run_stream(run))[-1].version
         assert world.views.get_run(run) == run_row(state, version)

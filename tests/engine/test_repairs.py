@@ -20,7 +20,7 @@ from shared.errors import Rejected, UnknownEvents
 from shared.events import UnknownEvent
 from shared.ids import CommitId, JobName, RunId, StreamName, WorkflowName, keyed_run, run_stream
 from shared.ports import FIRST_HASH
-from tests.engine.fakes import NOON, Behaviour, Node, World, check_executions, drive, ends
+from tests.engine.fakes import NOON, Behaviour, Node, World, check_executions, check_invariants, drive, ends
 
 
 def job(name: str, *after: str, **fields: Any) -> dict[str, Any]:
@@ -73,6 +73,7 @@ def test_effects_that_are_lost_after_every_commit_are_handed_over_by_the_sweep_w
     # Three layers, each found by the sweep a minute after it was queued, and ten seconds of work.
     assert finished_at - NOON <= timedelta(seconds=3 * (60 + 10) + 2)
     check_executions(world)
+    check_invariants(world)
 
 
 def test_an_end_that_nobody_tells_is_found_by_looking() -> None:
@@ -94,6 +95,7 @@ def test_every_effect_may_come_three_times(takes_token: bool) -> None:
         world = World({"a": Behaviour(exit_codes=(1, 0))}, takes_token=takes_token, runs_at_once=takes_token)
         drive(world, asks, make=partial(Node, copies=copies))
         check_executions(world)
+        check_invariants(world)
         worlds.append(world)
     assert ends(worlds[0]) == ends(worlds[1])
     assert outcomes(worlds[1]) == ["succeeded", "succeeded"]
@@ -120,6 +122,7 @@ def test_a_process_may_end_at_any_two_instants() -> None:
         drive(world, asks)
         assert ends(world) == ends(whole), sorted(world.points.crash_at)
         check_executions(world)
+        check_invariants(world)
 
 
 # --- writers who meet -----------------------------------------------------------------------------------------------------
@@ -208,9 +211,7 @@ def test_a_person_who_meddles_at_any_moment_leaves_a_run_that_ends(seed: int) ->
     drive(world, [DIAMOND, request(), *[meddle] * 6])
     assert outcomes(world) != [None]
     check_executions(world)
-    loader = world.loader()
-    for run in world.runs():
-        loader.load(run_stream(run))
+    check_invariants(world)
 
 
 # --- what one stream must not do to others ------------------------------------------------------------------------------------
@@ -273,6 +274,7 @@ def test_a_clock_that_is_set_back_an_hour_breaks_nothing() -> None:
     times = [record.at for record in world.store.read(run_stream(run_of()))]
     assert times == sorted(times)
     check_executions(world)
+    check_invariants(world)
 
 
 # --- schedules and admission --------------------------------------------------------------------------------------------------
