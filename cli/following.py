@@ -111,7 +111,7 @@ class Follower:
                         if loaded is not known:
                             self.loaded = loaded
                             progress.changed()
-                        continue
+                            continue
                     if time.monotonic() - engine_at >= ENGINE_EVERY_SECONDS:
                         if engine_process(self._home) is None:
                             return None

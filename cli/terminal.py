@@ -211,6 +211,18 @@ def counts(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
+def short_tally(terminal: Terminal, jobs: Iterable[tuple[str, int]]) -> str:
+    """`59 ✓  2 ✗` on a terminal, where words would not fit; the words in a pipe."""
+    if not terminal.rich:
+        return tally(jobs)
+    found: dict[str, int] = {}
+    order = list(STYLES)
+    for status, count in sorted(jobs, key=lambda one: order.index(one[0]) if one[0] in order else 0):
+        glyph = terminal.glyph(status)
+        found[glyph] = found.get(glyph, 0) + count
+    return "  ".join(f"{count:,} {glyph}" for glyph, count in found.items() if count)
+
+
 def tally(jobs: Iterable[tuple[str, int]]) -> str:
     """`5 succeeded, 2 running, 1 waiting`: what is under way first."""
     order = list(STYLES)

@@ -38,13 +38,28 @@ def up(session: Session) -> None:
         journal.begin(engine)
 
         def look() -> bool:
-            journal.look()
+            with heard():
+                journal.look()
             return False
 
         engine.run(until=look)
         running = len(engine.executor.running())
-        journal.look()
-        journal.end(running)
+        with heard():
+            journal.look()
+            journal.end(running)
+            sys.stdout.flush()
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """That nobody reads what the engine tells, or that there is no room to keep it, must not end the engine."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        # A full disk under a redirected log: the next lines may fit again.
+        return
 
 
 class Journal:
@@ -231,4 +246,7 @@ class _Lines(logging.Handler):
         self._journal = journal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._journal.said(record)
+        # That a dropped document is live is told by what became of its workflow.
+        if record.levelno > logging.INFO or record.name != "runfold.inbox":
+            with heard():
+                self._journal.said(record)

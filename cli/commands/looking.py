@@ -93,7 +93,7 @@ def runs(
 
 
 def _tell_runs(session: Session, rows: "list[RunRow]", held: "set[RunId]", following: str, now: "datetime") -> None:
-    from cli.terminal import Cell, Column, duration, tally
+    from cli.terminal import Cell, Column, duration, short_tally
 
     terminal = session.terminal
     if not rows:
@@ -109,7 +109,7 @@ def _tell_runs(session: Session, rows: "list[RunRow]", held: "set[RunId]", follo
                 row.trigger,
                 terminal.moment(row.requested_at, now),
                 Cell(duration(took), "" if row.finished_at is not None else "dim"),
-                Cell(tally(row.jobs.items()), "dim"),
+                Cell(short_tally(terminal, row.jobs.items()), "dim"),
                 Cell(" ".join(row.attention), "bold magenta"),
             )
         )
@@ -501,6 +501,8 @@ def logs(
         if job is None and len(state.plan.jobs) > 1:
             raise click.UsageError(f"which job? {found} has {', '.join(list(state.plan.jobs)[:20])}")
         name = find_job(state, job) if job is not None else next(iter(state.plan.jobs))
+        if follow and not state.finished:
+            _note_no_engine(session)
         lines = _lines(session, parts, found, name, attempt, stream, follow=follow)
         if session.json and not follow:
             _answer_many(_line_object(number, line) for number, line in lines)
@@ -561,6 +563,13 @@ def _lines(
             return
         else:
             yield from _pause()
+
+
+def _note_no_engine(session: Session) -> None:
+    from local.home import engine_process
+
+    if engine_process(session.home) is None:
+        click.echo("No engine is up: what runs goes on, and nothing new starts until `runfold up`.", err=True)
 
 
 def _pause() -> "Iterator[tuple[int, LogLine]]":

@@ -252,6 +252,30 @@ def test_an_engine_that_is_stopped_leaves_jobs_running_and_the_next_takes_them_u
     assert marker.read_text() == "once\n"
 
 
+def test_who_waits_becomes_the_engine_when_the_one_that_is_up_is_killed(runfold: Runfold) -> None:
+    marker = runfold.folder / "done"
+    runfold.register(ssm("a", f"sleep 0.6; echo a >> {marker}"), ssm("b", f"echo b >> {marker}", after=["a"]))
+    with runfold.engine() as engine, runfold.begun("run", "demo", "--wait", "--json") as waiting:
+        eventually(
+            lambda: [one["status"] for one in runfold.good("runs", "--json").json], lambda found: found == ["running"]
+        )
+        engine.kill()
+        out, _ = waiting.communicate(timeout=20)
+    assert waiting.returncode == 0
+    assert json.loads(out)["status"] == "succeeded"
+    assert marker.read_text() == "a\nb\n"
+
+
+def test_an_engine_goes_on_when_nobody_reads_what_it_tells(runfold: Runfold) -> None:
+    runfold.register()
+    with runfold.engine() as engine:
+        assert engine.stdout is not None
+        engine.stdout.close()
+        for _ in range(2):
+            assert runfold.finished()["status"] == "succeeded"
+        assert engine.poll() is None
+
+
 def test_who_stops_watching_leaves_the_run_going(runfold: Runfold) -> None:
     runfold.register(ssm("a", "sleep 1"))
     with runfold.begun("run", "demo", "--wait") as watching:
