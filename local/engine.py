@@ -38,7 +38,7 @@ from shared.effects import (
     TellWorkflow,
     TickWorkflow,
 )
-from shared.errors import Conflict, CorruptStream, Rejected, RunfoldError, StoreUnavailable, UnknownEvents
+from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable, UnknownEvents
 from shared.executors.process import ProcessExecutor, become_subreaper
 from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
 from shared.ports import PAGE_MAX, Reference
@@ -166,9 +166,11 @@ class Engine:
         """
         with self._signals():
             become_subreaper()
-            self._recover()
+            recovered = False
             while not self._stopping and not (until is not None and until()):
-                self._guarded(self._turn)
+                recovered = recovered or self._guarded(self._recover)
+                if recovered:
+                    self._guarded(self._turn)
                 if until is not None and until():
                     break
                 if not self._stopping:
@@ -191,15 +193,18 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _guarded(self, work: Callable[[], object]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> bool:
         """The file may be locked, or the disk full, whenever it is touched: then everything waits, and nothing is lost."""
         try:
             work()
         except (StoreUnavailable, Conflict) as error:
             self._try_later(error)
+            return False
         except OSError as error:
             # Out of descriptors, of memory: jobs end, and then there are some.
             self._try_later(error)
+            return False
+        return True
 
     def _try_later(self, error: Exception) -> None:
         # States in memory may be ahead of the file: forget them.
@@ -213,18 +218,15 @@ class Engine:
         """Memory is empty, or old: refill it from the events of every live stream."""
         self._transact.forget()
         self._position = self.parts.store.position()
-        references: list[Reference] = []
         now = utc_now()
-        for row in self._live_rows():
-            loaded = self._current(row)
-            if loaded is None:
-                continue
-            self._dirty[row] = None
-            if isinstance(loaded.state, Run):
-                references.extend(self._open_attempts(loaded.state))
-            effects, _ = pending_and_due(loaded.state, now, everything=True)
-            self._queue.send(effects)
-        self.executor.attach(references)
+        for stream in self._live_rows():
+            with self._set_apart(stream):
+                loaded = self._transact.current(stream)
+                self._dirty[stream] = None
+                effects, _ = pending_and_due(loaded.state, now, everything=True)
+                self._queue.send(effects)
+                if isinstance(loaded.state, Run):
+                    self.executor.attach(list(self._open_attempts(loaded.state)))
         if self.inbox is not None:
             self.inbox.scan()
 
@@ -365,7 +367,7 @@ class Engine:
         except (StoreUnavailable, Conflict):
             self._queue.put_off(receipt, delay_seconds=RETRY_SECONDS)
             raise
-        except (CorruptStream, UnknownEvents) as error:
+        except (CorruptStream, UnknownEvents, Rejected) as error:
             logger.error("%s is left alone: %s", effect, error)
             self._queue.done(receipt)
         except OSError as error:
@@ -484,7 +486,8 @@ class Engine:
     def _current(self, stream: StreamName) -> Loaded | None:
         try:
             return self._transact.current(stream)
-        except (CorruptStream, UnknownEvents) as error:
+        except (CorruptStream, UnknownEvents, NotFound) as error:
+            # With NotFound it is the document that is gone.
             logger.error("%s is left alone: %s", stream, error)
             return None
 

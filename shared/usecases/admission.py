@@ -4,7 +4,7 @@ that hold a place, so that a lost message never blocks a workflow.
 
 from shared.decide.commands import CancelRun, ReleaseRun, RequestRun, Tick
 from shared.effects import CancelDisplaced, CheckHolders, OpenRun, TellWorkflow, TickWorkflow
-from shared.errors import Rejected
+from shared.errors import CorruptStream, Rejected, UnknownEvents
 from shared.ids import WorkflowName, run_stream, workflow_stream
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
@@ -40,7 +40,11 @@ class Admission:
         if not isinstance(state, WorkflowState):
             return
         for run, holder in state.holders.items():
-            found = self._transact.current(run_stream(run)).state
+            try:
+                found = self._transact.current(run_stream(run)).state
+            except (CorruptStream, UnknownEvents):
+                # It keeps its place: nobody can say that it has ended. The others must not wait for that.
+                continue
             if not isinstance(found, Run):
                 self.open_run(OpenRun(holder.request))
             elif found.outcome is not None:

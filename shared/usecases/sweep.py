@@ -4,6 +4,7 @@ Everything that waits for time waits here. Missing a round is harmless, and so i
 were read, and dispatch is idempotent.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -14,12 +15,14 @@ from shared.effects import (
     pending_of_run,
     pending_of_workflow,
 )
-from shared.errors import CorruptStream, UnknownEvents
+from shared.errors import Conflict, RunfoldError, StoreUnavailable
 from shared.ports import PAGE_MAX, DueRow, Dues, Effects
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.loading import Loaded, State
 from shared.usecases.transact import Transact
+
+logger = logging.getLogger("runfold.sweep")
 
 ROWS_MAX = PAGE_MAX
 """Streams looked at in one sweep; those that remain are due still, and come first next time."""
@@ -53,13 +56,20 @@ class Sweep:
 
     def _look_at(self, row: DueRow, now: datetime) -> None:
         try:
-            loaded = self._transact.current(row.stream)
-        except (CorruptStream, UnknownEvents) as error:
+            self._repair(row, now)
+        except (StoreUnavailable, Conflict):
+            raise
+        except Exception as error:
             # A newer release, or a person, will deal with it. The others must not wait for that.
+            if not isinstance(error, RunfoldError):
+                logger.exception("%s is left alone", row.stream)
             self.refused[row.stream] = str(error)
             self._dues.raise_to(row.stream, seen=row.at, at=now + timedelta(seconds=REFUSED_SECONDS))
-            return
-        self.refused.pop(row.stream, None)
+        else:
+            self.refused.pop(row.stream, None)
+
+    def _repair(self, row: DueRow, now: datetime) -> None:
+        loaded = self._transact.current(row.stream)
         effects, due = pending_and_due(loaded.state, now, since=row.at)
         self._effects.send(effects)
         if due is not None:

@@ -230,6 +230,22 @@ def test_a_run_that_is_reopened_while_its_end_is_being_put_into_the_lists_keeps_
     assert state_of(engine.parts, run).outcome == "succeeded"
 
 
+def test_work_that_a_wrapper_took_and_never_began_is_begun(home: Home, tmp_path: Path) -> None:
+    """As when the wrapper is killed in the instant between taking the work and starting it."""
+    file = tmp_path / "file"
+    with Engine(home, environment={"PATH": os.environ["PATH"]}) as engine:
+        run = ask(engine.parts, job("a", f"echo x >> {file}"))
+        guard = home.path / "runs" / run / "a" / "1"
+        guard.mkdir(parents=True)
+        # No process has this number.
+        (guard / "pid").write_text("4194304\n")
+        run_until(engine, finished(engine, run))
+        state = state_of(engine.parts, run)
+        assert state.outcome == "succeeded"
+        assert file.read_text() == "x\n"
+        assert [one.attempt for one in state.jobs[JobName("a")].attempts] == [1]
+
+
 def test_our_own_mistake_with_one_attempt_leaves_the_others_alone(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -326,6 +342,16 @@ def test_a_stream_of_a_newer_release_is_left_alone_and_the_others_go_on(engine: 
     row = engine.parts.dues.get(strange)
     assert row is not None
     assert row > utc_now()
+
+
+def test_a_document_that_is_gone_stops_its_own_runs_only(engine: Engine, home: Home, tmp_path: Path) -> None:
+    lost = ask(engine.parts, job("a", "true"), name="lost")
+    digest = state_of(engine.parts, lost).plan.digest
+    (home.documents / digest[:2] / digest).unlink()
+    engine.close()
+    with Engine(home) as again:
+        run = ask(again.parts, job("a", "true"), name="whole")
+        run_until(again, finished(again, run))
 
 
 # --- many jobs ------------------------------------------------------------------------------------------------------------

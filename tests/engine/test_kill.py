@@ -251,3 +251,50 @@ def test_a_program_that_outlives_engine_and_wrapper_is_taken_up_and_ends_as_doub
     assert not isinstance(world.run(run).jobs[ORPHAN].phase, Doubted), "it still runs"
     world.wait_until(lambda: isinstance(world.run(run).jobs[ORPHAN].phase, Doubted))
     assert world.lines() == {"orphan": ["1"]}
+
+
+def test_a_stop_that_is_under_way_when_the_engine_is_killed_is_carried_on(world: World) -> None:
+    world.start_engine()
+    script = f'trap "" TERM; echo 1 >> {world.files}/stubborn; while :; do sleep 0.05; done'
+    stubborn = {
+        "name": "stubborn",
+        "type": "ecs",
+        "image": "x",
+        "command": ["sh", "-c", script],
+        "stop_grace_seconds": 1,
+    }
+    run = world.request([stubborn])
+    world.wait_until(lambda: world.lines().get("stubborn") == ["1"])
+    world.parts.control.cancel(run, by="ann")
+    wake(world.home)
+    world.wait_until(lambda: any("StopSent" in one.body for one in world.parts.loader.records(run_stream(run))))
+    world.kill_engine()
+    world.start_engine()
+    world.wait_until(lambda: world.run(run).finished)
+    assert world.run(run).outcome == "cancelled"
+    assert world.wrappers() == []
+
+
+def test_a_timeout_and_a_retry_that_fall_due_while_the_engine_is_dead_happen_when_it_is_back(world: World) -> None:
+    world.start_engine()
+    script = f'echo "$RUNFOLD_ATTEMPT" >> {world.files}/late; test "$RUNFOLD_ATTEMPT" = 2 || sleep 60'
+    late = {
+        "name": "late",
+        "type": "ecs",
+        "image": "x",
+        "command": ["sh", "-c", script],
+        "timeouts": {"run_minutes": 0.01},
+        "retry": {"timeout": {"attempts": 2, "delay_seconds": 0.5}},
+    }
+    run = world.request([late])
+    world.wait_until(lambda: world.lines().get("late") == ["1"])
+    world.kill_engine()
+    time.sleep(0.8)
+    world.start_engine()
+    world.wait_until(lambda: bool(world.run(run).jobs[JobName("late")].attempts))
+    world.kill_engine()
+    time.sleep(0.6)
+    world.start_engine()
+    world.wait_until(lambda: world.run(run).finished)
+    assert world.run(run).outcome == "succeeded"
+    assert world.lines() == {"late": ["1", "2"]}
