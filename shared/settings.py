@@ -45,7 +45,7 @@ class Settings:
     files_image: str = ""
     """The image that fetches and keeps workspace files beside a job's container."""
     hosts: str = ""
-    """A JSON object: host names to instance ids."""
+    """A JSON object: host names to what SSM knows them by, `{"warehouse": {"instance": "mi-…"}}`."""
     cors_origins: str = ""
     """Comma-separated origins that a browser may call the API from."""
 

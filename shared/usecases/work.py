@@ -24,6 +24,7 @@ from shared.effects import (
 )
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable, UnknownEvents
 from shared.ids import RunId, run_stream
+from shared.ports import Report
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.transact import Transact
@@ -61,6 +62,12 @@ class Work:
                     self._try([effect], partial(self._decide, effect), later)
         self._observe(observed, learnt, later)
         self._commit(learnt, advanced, later)
+        return later
+
+    def record(self, reports: Sequence[Report]) -> list[Effect]:
+        """Commit what targets told by themselves; what could not be stored is answered, as looks at those attempts."""
+        later: list[Effect] = []
+        self._commit([self._dispatch.report(report) for report in reports], [], later)
         return later
 
     def _observe(self, observed: list[ObserveAttempt], learnt: list[Learnt], later: list[Effect]) -> None:

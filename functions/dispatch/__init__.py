@@ -1,0 +1,1 @@
+"""Effects become calls to targets."""

@@ -1,0 +1,1 @@
+"""S3 uploads become registered workflows."""

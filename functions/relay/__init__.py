@@ -1,0 +1,1 @@
+"""The table's stream becomes views, bells and metrics."""

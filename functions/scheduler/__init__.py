@@ -1,0 +1,1 @@
+"""Time: schedules that ring, and the sweep of every minute."""

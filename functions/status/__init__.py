@@ -1,0 +1,1 @@
+"""What targets tell becomes reports."""

@@ -1,0 +1,44 @@
+"""Logs, metrics and traces, the same in every function: structured, with the run and job they are about, and never a value of a
+parameter, an environment or a secret.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.tracing import Tracer
+
+NAMESPACE = "Runfold"
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+"""What Lambda calls, with the event and its context."""
+
+
+def logger_of(function: str) -> Logger:
+    return Logger(service=f"runfold-{function}", level=os.environ.get("RUNFOLD_LOG_LEVEL", "INFO"))
+
+
+def metrics_of(function: str) -> Metrics:
+    return Metrics(namespace=NAMESPACE, service=f"runfold-{function}")
+
+
+def tracer_of(function: str) -> Tracer:
+    # Patching boto3 needs the X-Ray SDK and costs a cold start; Lambda's own segments show where the time goes.
+    return Tracer(service=f"runfold-{function}", auto_patch=False)
+
+
+def doorway(logger: Logger, metrics: Metrics, handle: Handler) -> Handler:
+    """The handler with the invocation's id in every log line, and its metrics written when it ends, however it ends."""
+
+    def measured(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        try:
+            return handle(event, context)
+        finally:
+            # Powertools warns about an invocation without metrics; for most of ours that is the usual case.
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    wrapped: Handler = logger.inject_lambda_context(measured)
+    return wrapped

@@ -1,0 +1,262 @@
+"""The deployed engine's parts. Each function uses only some of them, so everything is made when it is first asked for: a cold start pays
+for the clients it needs and no others.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from shared.bootstrap import new_id, new_ulid, utc_now
+from shared.settings import Settings
+from shared.state.workflow import WorkflowState
+from shared.usecases.admission import Admission
+from shared.usecases.control import Control
+from shared.usecases.dispatch import Dispatch
+from shared.usecases.loading import Loaded, Loader, PlanCache
+from shared.usecases.sweep import Sweep
+from shared.usecases.transact import Transact
+from shared.usecases.work import Work
+from shared.views.derive import derive
+
+if TYPE_CHECKING:
+    from shared.executors.aws_events import AwsEvents
+    from shared.executors.ecs import EcsExecutor
+    from shared.executors.emr import EmrExecutor
+    from shared.executors.ssm import SsmExecutor
+    from shared.executors.workspace import Workspace
+    from shared.ports import Executor
+    from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews
+    from shared.stores.s3 import S3Documents, S3Uploads
+    from shared.stores.schedules import SchedulerBells
+    from shared.stores.sqs import SqsEffects
+
+CONNECT_SECONDS = 2
+READ_SECONDS = 10
+SDK_TRIES = 4
+"""Of each call."""
+
+
+class Aws:
+    """Adapters and use cases on AWS, by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    # --- stores -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def store(self) -> "DynamoStore":
+        from shared.stores.dynamodb import DynamoStore
+
+        return DynamoStore(self._dynamodb, self.settings.events_table)
+
+    @cached_property
+    def dues(self) -> "DynamoDues":
+        from shared.stores.dynamodb import DynamoDues
+
+        return DynamoDues(self._dynamodb, self.settings.views_table)
+
+    @cached_property
+    def views(self) -> "DynamoViews":
+        from shared.stores.dynamodb import DynamoViews
+
+        return DynamoViews(self._dynamodb, self.settings.views_table)
+
+    @cached_property
+    def snapshots(self) -> "DynamoSnapshots":
+        from shared.stores.dynamodb import DynamoSnapshots
+
+        return DynamoSnapshots(self._dynamodb, self.settings.views_table)
+
+    @cached_property
+    def documents(self) -> "S3Documents":
+        from shared.stores.s3 import S3Documents
+
+        return S3Documents(self.client("s3"), self.settings.documents_bucket)
+
+    @cached_property
+    def uploads(self) -> "S3Uploads":
+        from shared.stores.s3 import S3Uploads
+
+        return S3Uploads(self.client("s3"), self.settings.documents_bucket)
+
+    @cached_property
+    def effects(self) -> "SqsEffects":
+        from shared.stores.sqs import SqsEffects
+
+        return SqsEffects(self.client("sqs"), self.settings.effects_queue_url)
+
+    @cached_property
+    def bells(self) -> "SchedulerBells | None":
+        """None where the deployment has no schedule group: the sweep does it all."""
+        from shared.stores.schedules import SchedulerBells
+
+        if not self.settings.schedule_group:
+            return None
+        return SchedulerBells(
+            self.client("scheduler"),
+            group=self.settings.schedule_group,
+            target=self.settings.schedule_target_arn,
+            role=self.settings.schedule_role_arn,
+            dead_letters=self.settings.schedule_dead_letter_arn,
+        )
+
+    # --- use cases ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def plans(self) -> PlanCache:
+        return PlanCache(self.documents)
+
+    @cached_property
+    def loader(self) -> Loader:
+        return Loader(self.store, self.plans, self.snapshots)
+
+    @cached_property
+    def transact(self) -> Transact:
+        return Transact(self.store, self.dues, self.loader, self.effects, now=utc_now, new_id=new_id)
+
+    @cached_property
+    def control(self) -> Control:
+        return Control(self.transact, self.documents, new_id=new_ulid, known_workflows=self._known_workflows)
+
+    @cached_property
+    def admission(self) -> Admission:
+        return Admission(self.transact)
+
+    @cached_property
+    def dispatch(self) -> Dispatch:
+        return Dispatch(self.transact, self.executors, now=utc_now, claimer=_process_name())
+
+    @cached_property
+    def work(self) -> Work:
+        return Work(self.transact, self.dispatch, self.admission)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(self.transact, self.dues, self.effects, self.settle, now=utc_now)
+
+    def settle(self, loaded: Loaded) -> None:
+        """Make views and bells of a stream's newest version true."""
+        derive(self.views, loaded.state, loaded.version, self.plans)
+        if isinstance(loaded.state, WorkflowState) and self.bells is not None:
+            live = loaded.state.live
+            ringing = live is not None and loaded.state.pause is None
+            schedule = self.plans(live.document).workflow.schedule if live is not None and ringing else None
+            self.bells.reconcile(loaded.state.name, schedule)
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def executors(self) -> "Mapping[str, Executor]":
+        return _Executors(self)
+
+    @cached_property
+    def events(self) -> "AwsEvents":
+        """What EventBridge tells, as reports."""
+        from shared.executors.aws_events import AwsEvents
+
+        return AwsEvents({"ecs": self.ecs, "emr": self.emr, "ssm": self.ssm})
+
+    @cached_property
+    def workspace(self) -> "Workspace":
+        from shared.executors.workspace import Workspace
+
+        return Workspace(self.client("s3"), self.settings.artifacts_bucket)
+
+    @cached_property
+    def ecs(self) -> "EcsExecutor":
+        from shared.executors.ecs import EcsExecutor, EcsSettings
+
+        settings = self.settings
+        given = EcsSettings(
+            cluster=settings.cluster or "default",
+            subnets=settings.listed("subnets"),
+            security_groups=settings.listed("security_groups"),
+            role=settings.task_role_arn or None,
+            execution_role=settings.execution_role_arn or None,
+            log_group=settings.log_group or None,
+            region=os.environ.get("AWS_REGION", ""),
+        )
+        if settings.files_image:
+            given = replace(given, aws_image=settings.files_image)
+        return EcsExecutor(self._target_client("ecs", sent_twice_is_harmless=True), given, self.workspace)
+
+    @cached_property
+    def emr(self) -> "EmrExecutor":
+        from shared.executors.emr import EmrExecutor
+
+        client = self._target_client("emr", sent_twice_is_harmless=False)
+        return EmrExecutor(client, self.workspace, now=utc_now)
+
+    @cached_property
+    def ssm(self) -> "SsmExecutor":
+        from shared.executors.ssm import SsmExecutor, SsmHost, SsmSettings
+
+        named = json.loads(self.settings.hosts) if self.settings.hosts else {}
+        given = SsmSettings(
+            hosts={name: SsmHost(**facts) for name, facts in named.items()},
+            log_group=self.settings.log_group or None,
+            region=os.environ.get("AWS_REGION", ""),
+        )
+        client = self._target_client("ssm", sent_twice_is_harmless=False)
+        return SsmExecutor(client, given, self.workspace, now=utc_now)
+
+    def _target_client(self, service: str, *, sent_twice_is_harmless: bool) -> Any:
+        import boto3
+
+        from shared.executors.aws import client_config
+
+        config = client_config(sent_twice_is_harmless=sent_twice_is_harmless)
+        return boto3.client(service, config=config)  # type: ignore[call-overload]
+
+    def client(self, service: str) -> Any:
+        """A boto3 client whose calls may be repeated by the SDK: every write through it is conditional or idempotent."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"total_max_attempts": SDK_TRIES, "mode": "standard"},
+        )
+        return boto3.client(service, config=config)  # type: ignore[call-overload]
+
+    @cached_property
+    def _dynamodb(self) -> Any:
+        return self.client("dynamodb")
+
+    def _known_workflows(self) -> list[str]:
+        return [row.workflow for row in self.views.workflows(limit=1000)[0]]
+
+
+class _Executors(Mapping[str, "Executor"]):
+    """By job type, made when first asked for: a function that starts only containers makes no client of EMR."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def __getitem__(self, kind: str) -> "Executor":
+        match kind:
+            case "ecs":
+                return self._aws.ecs
+            case "emr":
+                return self._aws.emr
+            case "ssm":
+                return self._aws.ssm
+            case _:
+                raise KeyError(kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("ecs", "emr", "ssm"))
+
+    def __len__(self) -> int:
+        return 3
+
+
+def _process_name() -> str:
+    # A Lambda sandbox has a log stream of its own; elsewhere host and process tell claimers apart.
+    return os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME") or f"{socket.gethostname()}:{os.getpid()}"
