@@ -299,7 +299,8 @@ def _due_after(state: State, draft: Draft, now: datetime) -> datetime | None:
     match state:
         case Run():
             moments = [
-                due_of_job(state, job, now)
+                # A retry without delay is due at this very moment; only what was due before it has been looked at.
+                due_of_job(state, job, now - timedelta(microseconds=1))
                 for event in draft.events
                 if (job := getattr(event, "job", None)) is not None and job in state.live
             ]

@@ -379,7 +379,11 @@ def drive(
             return node
         if not waiting and until is None and world.dues.next_at() is None:
             return node
-        moments = [world.dues.next_at(), world.targets.next_end()]
+        due = world.dues.next_at()
+        if due is not None and due <= world.clock.now:
+            # Decided in this very turn, and due at this very moment.
+            continue
+        moments = [due, world.targets.next_end()]
         following = [moment for moment in moments if moment is not None and moment > world.clock.now]
         waits = node.queue.next_in()
         if waits is not None:

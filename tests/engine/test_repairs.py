@@ -125,6 +125,15 @@ def test_a_process_may_end_at_any_two_instants() -> None:
         check_invariants(world)
 
 
+def test_a_retry_without_delay_does_not_wait_for_anything() -> None:
+    world = World({"a": Behaviour(seconds=1, exit_codes=(1, 0))})
+    drive(world, [register(job("a", retry={"attempts": 2, "delay_seconds": 0})), request()])
+    assert outcomes(world) == ["succeeded"]
+    finished_at = world.runs()[run_of()].finished_at
+    assert finished_at is not None
+    assert finished_at - NOON <= timedelta(seconds=4)
+
+
 # --- writers who meet -----------------------------------------------------------------------------------------------------
 
 
