@@ -1,11 +1,10 @@
 """The OpenAPI 3.1 description, made from the table of routes and the models of what is sent and answered.
 
-`python -m functions.api.openapi [FILE]` writes it (`docs/openapi.json` unless another is named); a test compares.
+`python -m functions.api.openapi` writes it twice: for people into `docs/`, and on one line beside this file, from where it is served: whoever
+asks for it must not make a function or an idle engine import all the models. A test compares both.
 """
 
 import json
-import sys
-from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from functions.api.requests import KEY_PATTERN
 from functions.api.routes import PARAMETERS, ROUTES, Route
 from shared.workflow.schema import schema as workflow_schema
 
-FILE = Path("docs/openapi.json")
+DOCUMENTATION = Path("docs/openapi.json")
+SERVED = Path(__file__).parent / "openapi.json"
 VERSION = "1.0.0"
 """Of the API: the first number is that of the path."""
 YAML = "application/yaml"
@@ -41,9 +41,8 @@ _ALWAYS = (413, 422, 503)
 _RECOGNISED = (401, 403)
 
 
-@lru_cache(maxsize=1)
 def document() -> Object:
-    """The whole description as a JSON object; treat it as read-only."""
+    """The whole description as a JSON object."""
     shapes = {name: getattr(answers, name) for name in sorted(_shape_names())}
     bodies = {one.body for one in ROUTES if isinstance(one.body, type)}
     models = [(model, "serialization") for model in shapes.values()]
@@ -82,6 +81,10 @@ def document() -> Object:
 
 def text() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def served() -> str:
+    return json.dumps(document(), separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 _DESCRIPTION = (
@@ -243,5 +246,5 @@ _ETAG = {"ETag": _TEXT_HEADER}
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    target.write_text(text(), encoding="utf-8")
+    DOCUMENTATION.write_text(text(), encoding="utf-8")
+    SERVED.write_text(served(), encoding="utf-8")

@@ -174,7 +174,7 @@ def bulk_mark(call: Call) -> Answer:
 
 def _bulk(call: Call, kind: BulkAct, act: Any) -> Answer:
     body = call.body
-    if not body.where.model_fields_set:
+    if all(value is None for value in body.where.model_dump().values()):
         raise InvalidInput([Problem("where", "names nothing, so it would mean every run", "give at least one field")])
     action: Action = kind
     done = in_bulk(

@@ -1,5 +1,6 @@
 """Who may do what, cell by cell."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import get_args
 
@@ -25,7 +26,7 @@ PLAIN = Resource("sales")
 OTHER = Resource("other", frozenset({"lab"}))
 ENGINE = Resource()
 
-SCOPES = {
+SCOPES: dict[str, tuple[Callable[[Role], Grant], dict[str, bool]]] = {
     "everything": (lambda role: Grant(role), {"sales": True, "plain": True, "other": True, "engine": True}),
     "its workflow": (
         lambda role: Grant(role, workflow="sales"),
