@@ -37,7 +37,7 @@ def eventually(look: Any, wanted: Any) -> Any:
 def test_a_run_is_waited_for_without_any_engine_and_answers_with_everything(runfold: Runfold) -> None:
     runfold.register(
         ssm("first", 'echo "hello $RUNFOLD_JOB"; echo \'{"rows": 3}\' > "$RUNFOLD_OUTPUTS"'),
-        ssm("second", "test $RUNFOLD_ATTEMPT = 2", after=["first"], retry={"attempts": 2, "delay_seconds": 0.05}),
+        ssm("second", "test $RUNFOLD_ATTEMPT = 2", after=["first"], retry={"attempts": 2, "delay_seconds": 0}),
         ssm("third", "echo a,b > report.csv", after=["second"], outputs=[{"path": "report.csv", "save": True}]),
         tags=["sales"],
         owner="ada",
