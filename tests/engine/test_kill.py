@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import pytest
 
 from local.home import Home, wake
 from shared.bootstrap import LocalParts, local_parts, utc_now
-from shared.ids import JobName, RunId, run_stream
+from shared.ids import JobName, RunId, WorkflowName, run_stream, workflow_stream
 from shared.state.run import Doubted, Run
 from shared.usecases.verify import verify
 from tests.engine.fakes import derived
@@ -194,6 +196,11 @@ def kill_again_and_again(world: World, seed: int, kills: int, *, seconds_max: fl
     world.wait_until(lambda: world.run(run).finished)
     check_exactly_once(world, run)
     world.wait_until(lambda: (row := world.parts.views.get_run(run)) is not None and row.status == "succeeded")
+    check_invariants(world)
+
+
+def check_invariants(world: World) -> None:
+    """What `runfold verify` checks, when nobody writes any more."""
     world.kill_engine()
     parts = world.parts
     found = verify(
@@ -210,6 +217,39 @@ def test_eight_kills_repeat_and_lose_nothing(world: World) -> None:
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_fifty_kills_repeat_and_lose_nothing(world: World, seed: int) -> None:
     kill_again_and_again(world, seed=seed, kills=50, seconds_max=5.0)
+
+
+def test_a_schedule_of_every_second_misses_and_repeats_no_instant_over_kills(world: World) -> None:
+    """Fault 37."""
+    script = f'echo x >> {world.files}/"$RUNFOLD_RUN"'
+    job = {"name": "a", "type": "ecs", "image": "x", "command": ["sh", "-c", script]}
+    rule = {"rate": "1 second", "catchup": "all"}
+    document = json.dumps({"name": "clockwork", "jobs": [job], "schedule": rule, "overlap": "queue"}).encode()
+    # Dropped, and not registered by us: the engine may die in the middle of that, too.
+    (world.home.workflows / "clockwork.json").write_bytes(document)
+    randomness = random.Random(37)
+    for _ in range(8):
+        world.start_engine()
+        time.sleep(randomness.uniform(0.0, 0.6))
+        world.kill_engine()
+    world.start_engine()
+    world.wait_until(lambda: len(world.lines()) >= 5)
+    world.parts.control.unregister(WorkflowName("clockwork"), by="ann")
+    wake(world.home)
+    workflow = workflow_stream(WorkflowName("clockwork"))
+    world.wait_until(lambda: not world.parts.loader.workflow(WorkflowName("clockwork")).holders)
+    instants = []
+    for stream in world.parts.store.streams("run"):
+        state = world.parts.loader.load(stream).state
+        assert isinstance(state, Run)
+        assert state.outcome == "succeeded"
+        assert state.request.scheduled_at is not None
+        instants.append(state.request.scheduled_at)
+    instants.sort()
+    assert all(later - earlier == timedelta(seconds=1) for earlier, later in pairwise(instants)), world.log()
+    assert world.lines() == {f"clockwork@{at:%Y-%m-%dT%H:%M:%SZ}": ["x"] for at in instants}
+    check_invariants(world)
+    assert world.parts.loader.load(workflow).version > len(instants)
 
 
 def test_a_job_whose_engine_and_wrapper_are_both_killed_is_in_doubt_and_never_runs_again(world: World) -> None:
