@@ -11,8 +11,9 @@ the connection's input alone, so that no command line or file on either side sho
 * SIGTERM is passed on; after the grace that the local stop marker names, the job is killed on the host.
 * The looking on is done by a child, which is started again when it is killed. GUARD/answered is there when the exit code is the
   host's answer; without it nobody knows whether the job lives.
-* Only a host whose key is known is talked to, whatever the user's own configuration says. What ssh itself complains of is kept in
-  GUARD/ssh.log, so that it never mixes with the job's output, whose length tells what has been passed on.
+* Only a host whose key is known is talked to, whatever the user's own configuration says.
+* What comes from the host comes in frames on one stream: what its start files print is passed over, and what ssh itself has to say
+  (in GUARD/ssh.log) never mixes with the job's output, whose length tells what has been passed on.
 
 It imports nothing of ours, so that it starts quickly.
 """
@@ -29,8 +30,9 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 TRIES_MAX = 5
 """Connections tried before a host that never answered counts as not reachable."""
@@ -45,6 +47,7 @@ CHILDREN_MAX = 100
 """Times that the looking on is started again."""
 NOISE_LINES_MAX = 1_000
 """Lines that a host's own start files may print before ours."""
+CHUNK_BYTES = 1 << 16
 _READY = b"runfold ready\n"
 _WRAPPER = Path(__file__).parent / "wrapper.sh"
 
@@ -54,6 +57,8 @@ class Remote:
 
     def __init__(self, guard: Path, pause: Callable[[float], None] = time.sleep) -> None:
         self._pause = pause
+        self._answers = 0
+        """Connections on which the host's shell has answered."""
         self.guard = guard
         self.facts: dict[str, Any] = json.loads((guard / "remote.json").read_text())
         directory = self.facts.get("guard_directory")
@@ -66,26 +71,6 @@ class Remote:
     def sent(self) -> bool:
         """Whether the host may have been given the work."""
         return (self.guard / "sent").exists()
-
-    def shell(
-        self, text: str, *, stdout: Any = subprocess.PIPE, data: bytes = b"", apart: bool = False
-    ) -> tuple[int, bytes]:
-        """Run `text` by the host's sh; its exit code and output. `apart`: beyond the reach of a stop of this attempt."""
-        # With data, the text must come on the command line; then it holds no values.
-        command = f"sh -c {shlex.quote(self.place + text)}" if data else "sh -s"
-        answer = subprocess.run(
-            self._words(command),
-            input=data or (self.place + text).encode(errors="surrogateescape"),
-            stdout=stdout,
-            env=_environment(apart=apart),
-            start_new_session=apart,
-            check=False,
-        )
-        return _code(answer.returncode), answer.stdout or b""
-
-    def insist(self, text: str | Callable[[], str], **more: Any) -> tuple[int, bytes]:
-        """`shell`, again and again while there is no connection."""
-        return self._insist(lambda: self.shell(text if isinstance(text, str) else text(), **more))
 
     def deliver(self) -> None:
         exports = "".join(
@@ -100,10 +85,9 @@ class Remote:
             if self.facts.get(key):
                 options += f" {option} {shlex.quote(self.facts[key])}"
         directory = self.facts.get("working_directory")
-        inputs = self._inputs()
-        self.insist('mkdir -p "$rf_g/work" && cd "$rf_g/work" && tar -xf -', data=inputs) if inputs else None
+        self._send_inputs()
         text = (
-            'mkdir -p "$rf_g/work" || exit 73\n'
+            '(\nmkdir -p "$rf_g/work" || exit 73\n'
             + _written('"$rf_g/wrapper.sh"', _WRAPPER.read_text())
             + (_written('"$rf_g/commands.sh"', self.facts["commands"]) if self.facts.get("commands") else "")
             + exports
@@ -112,62 +96,103 @@ class Remote:
             + "rf_s=; command -v setsid >/dev/null && rf_s=setsid\n"
             + f'$rf_s sh "$rf_g/wrapper.sh" -g "$rf_g" -d {shlex.quote(directory) if directory else chr(34) + "$rf_g/work" + chr(34)}'
             + ' -o "$rf_g/out" -e "$rf_g/err"'
-            + f"{options} -- {words} </dev/null >/dev/null 2>&1 &\nexit 0\n"
+            + f'{options} -- {words} </dev/null >/dev/null 2>&1 &\nexit 0\n)\necho "end $?"\n'
         )
-        code, _ = self._insist(lambda: (self._hand_over(text), b""))
-        if code:
-            self.fail(f"{self.facts['ssh']}: the guard directory cannot be made")
+        code = self._insist(lambda: self._talk(text, _end, ready=(self.guard / "sent").touch))
+        if code != "0":
+            # The shell there gave up before it came to the wrapper.
+            self.fail(f"{self.facts['ssh']}: nothing can be written in the guard directory{self._complaint()}")
 
-    def _hand_over(self, text: str) -> int:
-        """Give the work to the host's sh, but only once it has said that it is there: a connection that fails before that surely
-        delivered nothing, and one that fails later may have delivered everything."""
+    def _send_inputs(self) -> None:
+        data = self._inputs()
+        if not data:
+            return
+
+        def send() -> str | None:
+            # With data on its input, the text must come on the command line; it holds no values.
+            text = f'{self.place}mkdir -p "$rf_g/work" && cd "$rf_g/work" && tar -xf -'
+            with self._log() as log:
+                words = self._words(f"sh -c {shlex.quote(text)}")
+                code = subprocess.run(
+                    words, input=data, stdout=log, stderr=log, env=_environment(), check=False
+                ).returncode
+            # An ssh that was itself killed brought no answer either.
+            return None if code < 0 or code == UNREACHABLE else str(code)
+
+        if self._insist(send) != "0":
+            self.fail(f"{self.facts['ssh']}: the inputs cannot be written there{self._complaint()}")
+
+    def _talk(
+        self,
+        text: str,
+        listen: Callable[[IO[bytes]], str | None],
+        *,
+        ready: Callable[[], object] | None = None,
+        apart: bool = False,
+    ) -> str | None:
+        """Let the host's sh run `text` and `listen` to what it says; None when the connection broke before there was an answer.
+
+        The text leaves only after the shell has said that it is there, and after `ready` was called: a connection that fails before
+        that surely delivered nothing, and one that fails later may have delivered everything. `apart`: beyond the reach of a stop of
+        this attempt.
+        """
         pipe = subprocess.PIPE
-        with subprocess.Popen(self._words("sh -s"), stdin=pipe, stdout=pipe, env=_environment()) as process:
+        with (
+            self._log() as log,
+            subprocess.Popen(
+                self._words("sh -s"),
+                stdin=pipe,
+                stdout=pipe,
+                stderr=log,
+                env=_environment(apart=apart),
+                start_new_session=apart,
+            ) as process,
+        ):
             assert process.stdin is not None
             assert process.stdout is not None
             try:
                 process.stdin.write(b"echo; echo " + _READY)
                 process.stdin.flush()
-                is_ready = any(process.stdout.readline() == _READY for _ in range(NOISE_LINES_MAX))
-                if is_ready:
-                    (self.guard / "sent").touch()
-                    process.stdin.write((self.place + text).encode(errors="surrogateescape"))
+                lines = (process.stdout.readline() for _ in range(NOISE_LINES_MAX))
+                if not any(line == _READY for line in lines):
+                    return None
+                if ready is not None:
+                    ready()
+                process.stdin.write((self.place + text).encode(errors="surrogateescape"))
                 process.stdin.close()
+                self._answers += 1
+                return listen(process.stdout)
             except BrokenPipeError:
-                # The exit code tells why.
+                return None
+            finally:
+                # Closing a pipe writes what is left in it.
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
-                process.wait()
-                return UNREACHABLE
-            code = _code(process.wait())
-        return code if is_ready else code or UNREACHABLE
+                process.stdout.close()
 
-    def _insist(self, work: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+    def _insist(self, work: Callable[[], str | None]) -> str:
+        """Again and again while there is no connection."""
         tries = 0
         while True:
-            code, output = work()
-            if code != UNREACHABLE:
-                return code, output
-            tries += 1
+            answers = self._answers
+            answer = work()
+            if answer is not None:
+                return answer
+            # A connection that was there and broke is another beginning.
+            tries = 1 if self._answers > answers else tries + 1
             if tries >= TRIES_MAX and not self.sent:
                 self.fail(f"{self.facts['ssh']} cannot be reached over SSH{self._complaint()}")
             self._pause(min(PAUSE_SECONDS_MAX, 2.0 ** min(tries - 1, 10)))
 
     def _words(self, command: str) -> list[str]:
-        words = [
-            "ssh",
-            "-T",
-            "-E",
-            str(self.guard / "ssh.log"),
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-        ]
+        words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=yes"]
         words += ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-p", str(self.facts["port"])]
         if self.facts.get("identity"):
             words += ["-i", self.facts["identity"]]
         return [*words, "--", self.facts["ssh"], command]
+
+    def _log(self) -> IO[bytes]:
+        return (self.guard / "ssh.log").open("ab")
 
     def _complaint(self) -> str:
         """The last thing ssh said, for people."""
@@ -179,15 +204,11 @@ class Remote:
 
     def follow(self, *, apart: bool = False) -> str:
         """Pass on the output as it comes; the text of the exit file when the work has ended."""
-        while True:
-            self.insist(self._looking_on, stdout=1, apart=apart)
-            _, text = self.insist('cat "$rf_g/exit" 2>/dev/null || echo vanished', apart=apart)
-            if text.endswith(b"\n"):
-                # Before it may stand what the host's own start files print.
-                return text.decode(errors="replace").strip().rpartition("\n")[2]
+        return self._insist(lambda: self._talk(self._looking_on(), self._pass_on, apart=apart))
 
     def _looking_on(self) -> str:
-        """Shell text that passes on the output from where our own files of it end."""
+        """Shell text that sends the output from where our own files of it end: `out COUNT` or `err COUNT`, the bytes, and at last
+        `end` with the text of the exit file."""
         ends = [os.lseek(stream, 0, os.SEEK_END) for stream in (1, 2)]
         out, err = (end - start for end, start in zip(ends, self._began_at, strict=True))
         # The last look at the output comes after the exit code was seen, so nothing is left behind.
@@ -195,16 +216,27 @@ class Remote:
 while :; do
     rf_end=''
     {{ read -r rf_c <"$rf_g/exit"; }} 2>/dev/null && rf_end=yes
-    rf_n=$(wc -c <"$rf_g/out" 2>/dev/null || echo 0)
-    [ "$rf_n" -le "$rf_o" ] || {{ tail -c +$((rf_o + 1)) "$rf_g/out" | head -c $((rf_n - rf_o)); rf_o=$rf_n; }}
-    rf_n=$(wc -c <"$rf_g/err" 2>/dev/null || echo 0)
-    [ "$rf_n" -le "$rf_e" ] || {{ tail -c +$((rf_e + 1)) "$rf_g/err" | head -c $((rf_n - rf_e)) >&2; rf_e=$rf_n; }}
-    [ -z "$rf_end" ] || exit 0
-    read -r rf_p <"$rf_g/pid" 2>/dev/null && ! kill -0 "$rf_p" 2>/dev/null && [ ! -e "$rf_g/exit" ] && exit 1
+    rf_n=$(wc -c <"$rf_g/out" 2>/dev/null || echo 0) && rf_n=$((rf_n))
+    [ "$rf_n" -le "$rf_o" ] || {{ echo "out $((rf_n - rf_o))"; tail -c +$((rf_o + 1)) "$rf_g/out" | head -c $((rf_n - rf_o)); rf_o=$rf_n; }}
+    rf_n=$(wc -c <"$rf_g/err" 2>/dev/null || echo 0) && rf_n=$((rf_n))
+    [ "$rf_n" -le "$rf_e" ] || {{ echo "err $((rf_n - rf_e))"; tail -c +$((rf_e + 1)) "$rf_g/err" | head -c $((rf_n - rf_e)); rf_e=$rf_n; }}
+    [ -z "$rf_end" ] || {{ echo "end $rf_c"; exit 0; }}
+    read -r rf_p <"$rf_g/pid" 2>/dev/null && ! kill -0 "$rf_p" 2>/dev/null && [ ! -e "$rf_g/exit" ] && {{ echo "end vanished"; exit 0; }}
     # Fractions are not known to every sleep.
     [ $((rf_i += 1)) -lt 10 ] && sleep 0.1 2>/dev/null || sleep 1
 done
 """
+
+    def _pass_on(self, stream: IO[bytes]) -> str | None:
+        while True:
+            kind, _, rest = stream.readline().decode(errors="replace").rstrip("\n").partition(" ")
+            if kind == "end":
+                return rest
+            if kind not in ("out", "err") or not rest.isdigit():
+                return None
+            # Unbuffered: what has come is passed on, also when the connection breaks in the middle of it.
+            if not _copied(stream, int(rest), partial(_write, 1 if kind == "out" else 2)):
+                return None
 
     def bring_back(self) -> None:
         """outputs.json and the declared outputs, into the local working directory; what is missing is left missing."""
@@ -217,12 +249,16 @@ done
         for source, path in places:
             target = self.guard / "work" / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.partial")
-            with partial.open("wb") as file:
-                code, _ = self.insist(
-                    f"[ -f {source} ] && [ $(wc -c <{source}) -le {OUTPUT_BYTES_MAX} ] && cat {source}", stdout=file
-                )
-            partial.rename(target) if code == 0 else partial.unlink()
+            unfinished = target.with_name(f".{target.name}.partial")
+            text = (
+                f"if [ -f {source} ] && rf_n=$(wc -c <{source}) && [ $((rf_n)) -le {OUTPUT_BYTES_MAX} ]\n"
+                f'then echo "file $((rf_n))" && cat {source}\nelse echo "end none"\nfi\n'
+            )
+            brought = self._insist(partial(self._talk, text, _into(unfinished)))
+            if brought == "whole":
+                unfinished.rename(target)
+            else:
+                unfinished.unlink(missing_ok=True)
 
     def pass_on_stop(self) -> None:
         """Ask the job on the host to end, and have it killed after the grace by a process there."""
@@ -242,9 +278,10 @@ while [ "$rf_i" -lt {int(grace) + 1} ] && [ ! -s "$rf_g/exit" ]; do sleep 1; rf_
 [ -s "$rf_g/exit" ] && exit 0
 kill -KILL "$rf_k" && sleep 1 && [ ! -s "$rf_g/exit" ] && echo "137 killed after the grace" >"$rf_g/exit"
 ) </dev/null >/dev/null 2>&1 &
+echo end 0
 """
         for _ in range(STOP_TRIES_MAX):
-            if self.shell(text, apart=True)[0] != UNREACHABLE:
+            if self._talk(text, _end, apart=True) is not None:
                 return
             self._pause(1.0)
         self.fail(f"{self.facts['ssh']} cannot be reached over SSH: the job there may still run", failure="unknown")
@@ -272,7 +309,7 @@ kill -KILL "$rf_k" && sleep 1 && [ ! -s "$rf_g/exit" ] && echo "137 killed after
 
 def _written(place: str, text: str) -> str:
     """Shell text that writes `text` to a file. The file appears whole; an earlier delivery may be reading it."""
-    return f"printf %s {shlex.quote(text)} >{place}.$$ && mv {place}.$$ {place}\n"
+    return f"printf %s {shlex.quote(text)} >{place}.$$ && mv {place}.$$ {place} || exit 73\n"
 
 
 def _is_file(descriptor: int) -> bool:
@@ -284,9 +321,41 @@ def _environment(*, apart: bool = False) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not apart or name != "RUNFOLD_OUTPUTS"}
 
 
-def _code(returned: int) -> int:
-    """An ssh that was itself killed brought no answer either."""
-    return returned if returned >= 0 else UNREACHABLE
+def _end(stream: IO[bytes]) -> str | None:
+    """What stands behind `end`; None when it never came."""
+    kind, _, rest = stream.readline().decode(errors="replace").rstrip("\n").partition(" ")
+    return rest if kind == "end" else None
+
+
+def _into(file: Path) -> Callable[[IO[bytes]], str | None]:
+    """Listens for one file and writes it: `whole`, `none` when there is none, None when the connection broke."""
+
+    def listen(stream: IO[bytes]) -> str | None:
+        kind, _, rest = stream.readline().decode(errors="replace").rstrip("\n").partition(" ")
+        if kind == "end":
+            return rest
+        if kind != "file" or not rest.isdigit():
+            return None
+        with file.open("wb") as opened:
+            return "whole" if _copied(stream, int(rest), opened.write) else None
+
+    return listen
+
+
+def _copied(stream: IO[bytes], count: int, write: Callable[[bytes], object]) -> bool:
+    """Whether so many bytes came; each is written when it comes."""
+    while count > 0:
+        data = stream.read1(min(count, CHUNK_BYTES)) if isinstance(stream, io.BufferedReader) else stream.read(count)
+        if not data:
+            return False
+        write(data)
+        count -= len(data)
+    return True
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def carry(remote: Remote) -> int:
