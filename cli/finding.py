@@ -68,16 +68,16 @@ def find_run(parts: LocalParts, text: str, *, existing: bool = True) -> RunId:
 
 
 def latest_run(parts: LocalParts, workflow: WorkflowName) -> RunId | None:
+    """The run that was asked for last, also when the workflow still holds it back."""
     rows, _ = parts.views.runs(RunFilter(workflow=workflow), limit=1)
-    if rows:
-        return rows[0].run
+    found = [(row.requested_at, row.run) for row in rows]
     state = parts.loader.load(workflow_stream(workflow)).state
     if isinstance(state, WorkflowState):
-        if state.holders:
-            return max(state.holders, key=lambda run: state.holders[run].admitted_at)
-        if state.held:
-            return state.held[-1].run
-    return None
+        found += [(one.since, one.run) for one in state.held]
+        found += [
+            (holder.admitted_at, run) for run, holder in state.holders.items() if parts.views.get_run(run) is None
+        ]
+    return max(found)[1] if found else None
 
 
 def pending_request(parts: LocalParts, run: RunId) -> tuple[RunRequested, datetime, str] | None:

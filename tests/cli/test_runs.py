@@ -179,6 +179,7 @@ def test_a_run_that_its_workflow_holds_back_is_shown_and_let_in_when_the_first_e
     first, second = runfold.run("demo", "--at", "2h"), runfold.run()
     assert [one["run"] for one in runfold.good("runs", "--json").json] == [second, first]
     assert runfold.good("show", second, "--json").json["held"]["reason"]
+    assert runfold.good("show", "demo", "--json").json["run"] == second
     assert runfold.good("why", second, "--json").json["conditions"][0]["code"] == "held"
     assert "held" in runfold.good("runs").out
     runfold.good("cancel", first)
@@ -204,6 +205,7 @@ def test_what_is_marked_while_it_waits_counts(runfold: Runfold) -> None:
     assert (job["status"], job["marked_by"], job["reason"]) == ("skipped", "ada", "done by hand")
 
 
+@pytest.mark.slow
 def test_logs_are_followed_over_attempts_while_an_engine_runs_the_job(runfold: Runfold) -> None:
     runfold.register(
         ssm(
@@ -235,6 +237,7 @@ def test_two_engines_on_one_home_the_second_refuses_with_75(runfold: Runfold) ->
         assert str(engine.pid) in refused.error["error"]
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_stopped_leaves_jobs_running_and_the_next_takes_them_up(runfold: Runfold) -> None:
     marker = runfold.folder / "done"
     runfold.register(ssm("a", f"sleep 1; echo once >> {marker}"))
@@ -252,6 +255,7 @@ def test_an_engine_that_is_stopped_leaves_jobs_running_and_the_next_takes_them_u
     assert marker.read_text() == "once\n"
 
 
+@pytest.mark.slow
 def test_who_waits_becomes_the_engine_when_the_one_that_is_up_is_killed(runfold: Runfold) -> None:
     marker = runfold.folder / "done"
     runfold.register(ssm("a", f"sleep 0.6; echo a >> {marker}"), ssm("b", f"echo b >> {marker}", after=["a"]))
@@ -276,6 +280,7 @@ def test_an_engine_goes_on_when_nobody_reads_what_it_tells(runfold: Runfold) -> 
         assert engine.poll() is None
 
 
+@pytest.mark.slow
 def test_who_stops_watching_leaves_the_run_going(runfold: Runfold) -> None:
     runfold.register(ssm("a", "sleep 1"))
     with runfold.begun("run", "demo", "--wait") as watching:
@@ -368,6 +373,7 @@ def test_doctor_finds_uploads_that_were_refused(runfold: Runfold) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 100])
 def test_on_a_terminal_lines_fit_its_width(runfold: Runfold, width: int) -> None:
     runfold.register(ssm("a-job-with-quite-a-long-name", "echo a; exit 1"), schedule={"cron": "0 2 * * *"})

@@ -28,6 +28,7 @@ def test_scripts_of_shells_are_printed(runfold: Runfold, shell: str) -> None:
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_workflows_run_ids_and_jobs(runfold: Runfold) -> None:
     runfold.register(ssm("extract", "true"), ssm("load", "true"), name="nightly")
