@@ -167,11 +167,11 @@ class Engine:
         with self._signals():
             become_subreaper()
             recovered = False
-            while not self._stopping and not (until is not None and until()):
+            while not self._stopping:
                 recovered = recovered or self._guarded(self._recover)
                 if recovered:
                     self._guarded(self._turn)
-                if until is not None and until():
+                if self._is_over(until):
                     break
                 if not self._stopping:
                     self._guarded(self._sleep)
@@ -179,6 +179,19 @@ class Engine:
             self._started_until = 0.0
             self._guarded(self._commit_all)
             self._guarded(self._flush_views)
+
+    def _is_over(self, until: Callable[[], bool] | None) -> bool:
+        """Whoever waits for something reads as well, and a file that is locked for now must not end the engine."""
+        if until is None:
+            return False
+        over = False
+
+        def look() -> None:
+            nonlocal over
+            over = until()
+
+        self._guarded(look)
+        return over
 
     def stop(self) -> None:
         """Leave the loop after this turn."""
@@ -457,7 +470,7 @@ class Engine:
         while moved := self.parts.store.moved_since(self._position, PAGE_MAX):
             for stream in dict.fromkeys(stream for _, stream in moved):
                 known = self._transact.kept(stream)
-                if known is not None and _is_over(known):
+                if known is not None and _has_ended(known):
                     # It may have been pruned, and begun anew under the same name.
                     self._transact.drop(stream)
                 loaded = self._current(stream)
@@ -518,7 +531,7 @@ class Engine:
                         continue
                     with self._set_apart(stream):
                         self._derive(loaded)
-                        if _is_over(loaded) and not unseen:
+                        if _has_ended(loaded) and not unseen:
                             self._remove_row(stream)
                             over.append(stream)
         except StoreUnavailable:
@@ -544,7 +557,7 @@ class Engine:
             oldest = self._ended.popleft()
             known = self._transact.kept(oldest)
             # It may have been reopened.
-            if known is not None and _is_over(known):
+            if known is not None and _has_ended(known):
                 self._transact.drop(oldest)
 
     def _derive(self, loaded: Loaded) -> None:
@@ -669,7 +682,7 @@ class Engine:
             os.close(write)
 
 
-def _is_over(loaded: Loaded) -> bool:
+def _has_ended(loaded: Loaded) -> bool:
     """Whether nothing more happens to the stream by itself."""
     return isinstance(loaded.state, Run) and loaded.state.finished
 
