@@ -11,16 +11,18 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+INFRA_STAMP := $(VENV)/.infra-installed
+CHECKOV := $(VENV)/checkov
 # What is checked of what exists: a folder that is not there is no error.
 SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup demo up test check quick lint types imports format bench lock clean
+.PHONY: help setup infra-setup demo up test check quick lint types imports format bench checkov lock clean
 
 help: ## Show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
-		printf '  make %-8s %s\n' "$$target" "$$meaning"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
+		printf '  make %-11s %s\n' "$$target" "$$meaning"; done
 
 setup: $(STAMP) ## Make .venv/ with everything the project needs
 
@@ -32,13 +34,21 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml scripts/make-venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+infra-setup: $(INFRA_STAMP) ## Add what deploying to AWS needs
+
+# Constrained by the lock above, so nothing installed there changes its version. A Node for the CDK is among it.
+$(INFRA_STAMP): $(STAMP) requirements-infra.txt
+	@echo "Installing what the deployment to AWS needs into $(VENV)/ (once; half a minute or so)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-infra.txt
+	@touch $@
+
 demo: setup ## Run a real pipeline over a small public data set, live
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 up: setup ## Start the engine and its web page on this machine
 	@$(BIN)/runfold up
 
-test: setup ## Run all tests
+test: setup infra-setup ## Run all tests
 	@$(call pytest,-n $(PYTEST_WORKERS) tests)
 
 check: lint types imports test ## Everything a commit must pass
@@ -50,7 +60,7 @@ lint: setup
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 
-types: setup
+types: setup infra-setup
 	@$(BIN)/mypy $(SOURCES)
 
 imports: setup
@@ -63,6 +73,15 @@ format: setup ## Rewrite the code in the project's format, with safe fixes
 bench: setup ## Measure and print; nothing is asserted
 	@$(BIN)/python -m bench
 
+checkov: infra-setup $(CHECKOV)/.installed ## Check the template of the stage prod with checkov
+	@bash scripts/checkov.sh $(BIN) $(CHECKOV)
+
+# In an environment of its own, because it pins an old boto3.
+$(CHECKOV)/.installed: requirements-checkov.txt
+	@bash scripts/make-venv.sh $(CHECKOV)
+	@$(CHECKOV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-checkov.txt
+	@touch $@
+
 # Universal and with every file's hash, so one lock serves all systems and Pythons; without index addresses, so it
 # serves every mirror.
 LOCK = $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -73,9 +92,12 @@ lock: setup ## Write requirements*.txt again, with the newest versions that pypr
 	@$(VENV)/lock/bin/pip install -qq --disable-pip-version-check uv
 	@$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
 	@$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(LOCK) --upgrade --group functions --constraint requirements.txt --output-file requirements-functions.txt
+	@$(LOCK) --upgrade pyproject.toml --extra infra --group infra --constraint requirements-dev.txt --output-file requirements-infra.txt
+	@$(LOCK) --upgrade --group checkov --output-file requirements-checkov.txt
 
 clean: ## Remove .venv/ and everything else that was generated
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build cdk.out dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pytest answers 5 when it found no test to run, which is what a selection without members should say, not a failure.

@@ -1,0 +1,171 @@
+"""What can be set about a deployment: the context of `cdk.json`, or `-c name=value`.
+
+Everything is checked before anything is made, and every problem is told at once. `docs/configuration.md` explains each name; a test
+holds the two together.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal
+
+from shared.errors import InvalidInput, Problem
+
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,15}")
+_ROLE_PATH = re.compile(r"/([\x21-\x7e]+/)+")
+_BOUNDS = {
+    "effects_concurrency": (2, 1000),
+    "reports_concurrency": (2, 1000),
+    "batching_window_seconds": (0, 300),
+    "api_requests_per_second": (1, 10_000),
+    "artifacts_days": (0, 36_500),
+}
+_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827)
+"""What CloudWatch takes, up to five years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    stage: str = "dev"
+    """Part of every name. Whatever is not called `dev` keeps its data when the stack is deleted."""
+    platform: Literal["lambda", "host"] = "lambda"
+    """`host`: functions packed for this machine, for an emulator that runs them in its own Python."""
+    demo: bool = False
+    """A VPC, an ECS cluster and roles, so that a new account can run the example."""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    # --- what jobs use when they do not say it themselves -----------------------------------------------------------------
+    cluster: str = ""
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    execution_role_arn: str = ""
+    task_role_arn: str = ""
+    emr_service_role: str = ""
+    emr_instance_profile: str = ""
+    files_image: str = ""
+    hosts: dict[str, Any] = field(default_factory=dict)
+
+    # --- what jobs may use ------------------------------------------------------------------------------------------------
+    clusters: tuple[str, ...] = ()
+    """ECS clusters, by name, that jobs may run on, beside `cluster`. Neither given: every cluster of the account and region."""
+    role_path: str = ""
+    """IAM path of the roles that jobs may be given; `/runfold/<stage>/` when empty."""
+    passed_roles: tuple[str, ...] = ()
+    """ARNs of single roles elsewhere that jobs may be given."""
+    hosts_tag: str = "runfold"
+    """Hosts that carry this tag with the stage as its value may be sent commands; empty: all of the account and region."""
+    input_buckets: tuple[str, ...] = ()
+    """Buckets from which EMR jobs may take inputs."""
+
+    # --- flow -------------------------------------------------------------------------------------------------------------
+    effects_concurrency: int = 5
+    reports_concurrency: int = 2
+    batching_window_seconds: int = 0
+
+    # --- the API ----------------------------------------------------------------------------------------------------------
+    api_access: tuple[str, ...] = ("jwt",)
+    oidc_issuer: str = ""
+    """Empty: a Cognito user pool is made."""
+    oidc_audience: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    api_requests_per_second: int = 50
+
+    # --- keeping and watching ---------------------------------------------------------------------------------------------
+    artifacts_days: int = 90
+    """After which jobs' files are deleted; 0: never."""
+    log_retention_days: int = 30
+    job_log_retention_days: int = 90
+    alarms: bool = True
+    alarm_email: str = ""
+    tracing: bool = True
+
+    @property
+    def keeps_data(self) -> bool:
+        return self.stage != "dev"
+
+    @property
+    def passed_role_path(self) -> str:
+        return self.role_path or f"/runfold/{self.stage}/"
+
+    @staticmethod
+    def read(context: Callable[[str], object]) -> "Configuration":
+        """`context` answers None for what is not set. Raises `InvalidInput` with every problem."""
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for one in fields(Configuration):
+            value = context(one.name)
+            if value is None:
+                continue
+            try:
+                default = one.default if one.default is not MISSING else {}
+                values[one.name] = _as_typed(value, type(default))
+            except ValueError as error:
+                problems.append(Problem(one.name, str(error), "see docs/configuration.md"))
+        if problems:
+            raise InvalidInput(problems)
+        configuration = Configuration(**values)
+        problems = list(configuration._problems())
+        if problems:
+            raise InvalidInput(problems)
+        return configuration
+
+    def _problems(self) -> "list[Problem]":
+        problems = []
+        if not _STAGE.fullmatch(self.stage):
+            problems.append(Problem("stage", f"{self.stage!r} is no stage", "use lower case, digits and -, 16 at most"))
+        if self.platform not in ("lambda", "host"):
+            problems.append(Problem("platform", f"{self.platform!r} is unknown", "use lambda or host"))
+        if unknown := set(self.api_access) - {"jwt", "iam"}:
+            problems.append(Problem("api_access", f"{sorted(unknown)} is unknown", "use jwt, iam or jwt,iam"))
+        if self.oidc_issuer and not (self.oidc_issuer.startswith("https://") and self.oidc_audience):
+            problems.append(
+                Problem(
+                    "oidc_issuer", "is no https address, or has no audience", "set both oidc_issuer and oidc_audience"
+                )
+            )
+        if not _ROLE_PATH.fullmatch(self.passed_role_path):
+            # A path of "/" would let jobs be given every role of the account.
+            problems.append(
+                Problem("role_path", f"{self.role_path!r} is too wide", "use a path such as /runfold/prod/")
+            )
+        if any(":role/" not in role or "*" in role for role in self.passed_roles):
+            problems.append(Problem("passed_roles", "not every entry is the ARN of one role", "give whole ARNs"))
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                problems.append(Problem(name, f"{getattr(self, name)} is out of bounds", f"use {least} to {most}"))
+        for name in ("log_retention_days", "job_log_retention_days"):
+            if getattr(self, name) not in _RETENTION_DAYS:
+                problems.append(
+                    Problem(name, "CloudWatch has no such period", f"use one of {', '.join(map(str, _RETENTION_DAYS))}")
+                )
+        return problems
+
+
+def _as_typed(value: object, kind: type) -> object:
+    """`-c name=value` gives text, `cdk.json` gives JSON."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if value in ("true", "false"):
+            return value == "true"
+        raise ValueError(f"{value!r} is neither true nor false")
+    if kind is int:
+        if isinstance(value, bool) or not re.fullmatch(
+            r"\d{1,9}", f"{value:g}" if isinstance(value, float) else str(value)
+        ):
+            raise ValueError(f"{value!r} is no whole number")
+        return int(str(value).removesuffix(".0"))
+    if kind is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise ValueError(f"{value!r} is no list of texts")
+        return tuple(part.strip() for part in parts if part.strip())
+    if kind is dict:
+        read = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(read, dict):
+            raise ValueError(f"{value!r} is no JSON object")
+        return read
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
