@@ -18,6 +18,15 @@ WAIT_SECONDS_MAX = 10.0
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
 
+@pytest.mark.parametrize("name", ["dash", "bash", "busybox"])
+def test_every_shell_that_hosts_have_is_tried(name: str) -> None:
+    if name not in SHELLS:
+        reason = f"needs the shell {name}: install the package {name}"
+        # Where it counts, nothing is left out unnoticed.
+        assert os.environ.get("CI") != "true", reason
+        pytest.skip(reason)
+
+
 def shell_words(name: str) -> list[str]:
     return [name, "sh"] if name == "busybox" else [name]
 
