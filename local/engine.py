@@ -289,6 +289,8 @@ class Engine:
                 break
             self._carry_out(received)
             self._reaped()
+            if self._stopping:
+                break
         self._executor_at = self.executor.tick(self._steady())
         self._sync_watched()
         self._flush_views_if_due()

@@ -111,7 +111,12 @@ class Transact:
 
     def current(self, stream: StreamName) -> Loaded:
         """The newest state, read incrementally."""
-        return self._keep(self.loader.load(stream, self._kept.get(stream)))
+        known = self._kept.get(stream)
+        loaded = self.loader.load(stream, known)
+        if known is not None and loaded.version != known.version:
+            # Others were here: with an end among their commits the row may have gone, and come back elsewhere.
+            self._rows.pop(stream, None)
+        return self._keep(loaded)
 
     def kept(self, stream: StreamName) -> Loaded | None:
         """The newest state this process knows of, which is the newest there is unless somebody else writes."""

@@ -180,6 +180,29 @@ def test_a_row_that_was_swept_away_before_its_first_commit_is_written_again() ->
     assert world.dues.get(run_stream(run_of())) is not None
 
 
+def test_a_row_that_went_with_an_end_and_came_back_later_is_not_taken_for_the_old_one() -> None:
+    """One process remembers a run's row; meanwhile the run ends, its row goes at once, and somebody reopens it."""
+    world = World({"a": Behaviour(seconds=10)})
+    remembers = Node(world)
+    register(job("a"))(remembers)
+    request()(remembers)
+    stream = run_stream(run_of())
+    row = world.dues.get(stream)
+    assert row is not None
+    drive(world, [], until=lambda world: world.runs()[run_of()].finished)
+    # As the engine of one machine does, long before the row is due.
+    assert world.dues.remove(stream, seen=row)
+    Node(world).control.rerun(run_of(), by="ann", jobs=[JobName("a")])
+    there = world.dues.get(stream)
+    assert there is not None
+    assert there > row
+    world.dues.raise_to(stream, seen=there, at=there + timedelta(hours=1))
+    remembers.transact(stream, CancelJob(JobName("a"), "bob"), by="bob", cause="test")
+    lowered = world.dues.get(stream)
+    assert lowered is not None
+    assert lowered <= world.clock.now + timedelta(seconds=60)
+
+
 def test_two_processes_that_decide_on_the_same_state_both_get_their_way() -> None:
     """Fault 42."""
     world = World({"a": Behaviour(seconds=1e8), "b": Behaviour(seconds=1e8)})
