@@ -20,6 +20,8 @@ OUTPUT_MAX = 2_500
 STDOUT_MAX = 24_000
 STDERR_MAX = 8_000
 REBOOTS_MAX = 3
+GUARDS = "/var/lib/runfold"
+"""What each host has for itself; everything else is this machine's."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class Ssm:
         self.hosts: dict[str, Host] = {}
         self.commands: dict[str, _Command] = {}
         self.parameters: dict[str, str] = {}
+        self.shell = ["sh"]
+        """What the agent runs scripts by."""
 
     def call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         match operation:
@@ -240,7 +244,10 @@ class Ssm:
 
     def _execute(self, command: _Command, invocation: _Invocation, *, silent: bool = False) -> None:
         script = invocation.directory / "_script.sh"
-        script.write_text("\n".join(command.facts["Parameters"]["commands"]))
+        # Every host has a disk of its own.
+        disk = self._processes.directory / "hosts" / invocation.facts["InstanceId"]
+        text = "\n".join(command.facts["Parameters"]["commands"])
+        script.write_text(text.replace(GUARDS, str(disk)))
         environment = {
             "PATH": self._processes.path,
             "HOME": "/root",
@@ -253,7 +260,7 @@ class Ssm:
         out, err = invocation.directory / "stdout", invocation.directory / "stderr"
         code, process = -1, None
         for _ in range(REBOOTS_MAX):
-            process = self._processes.start(["sh", str(script)], environment, invocation.directory, out, err)
+            process = self._processes.start([*self.shell, str(script)], environment, invocation.directory, out, err)
             invocation.process = process
             code = self._processes.wait(process)
             # The agent reboots the host and runs the document again (fault 25).

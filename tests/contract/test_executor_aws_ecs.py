@@ -1,5 +1,6 @@
 """What an executor owes (`shared.ports.Executor`), kept by the one on ECS, with the faults of FAULTS.md that are ECS's."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -63,8 +64,6 @@ def test_variables_arguments_and_secrets_arrive_as_they_are(world: EcsWorld) -> 
     hostile = "$(touch /tmp/no) `id` ; rm -rf '\" {{ssm:x}}\n\\"
     text = 'printf \'{"arg": "%s", "run": "%s", "secret": "%s"}\' "$(printf %s "$1" | base64 -w0)" "$RUNFOLD_RUN" "$PASSWORD" >"$RUNFOLD_OUTPUTS"'
     report = world.run(world.shell(text, hostile, secrets={"PASSWORD": SECRET_ARN}))
-    import base64
-
     assert base64.b64decode(report.outputs["arg"]).decode() == hostile
     assert report.outputs["run"] == "nightly@2026-11-22T02:00:00Z"
     assert report.outputs["secret"] == "correct-horse"
@@ -412,11 +411,12 @@ def test_events_of_others_and_of_the_future_are_passed_over(world: EcsWorld) -> 
     world.until(lambda: world.compute.events.sent)
     event = json.loads(json.dumps(world.compute.events.sent[0]))
     translate = AwsEvents({"ecs": world.executor})  # type: ignore[dict-item]
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"startedBy": "somebody"},
         {"overrides": {}},
         {"overrides": {"containerOverrides": [{"name": "main"}]}},
-    ):
+    ]
+    for change in changes:
         assert translate({**event, "detail": {**event["detail"], **change}}) == []
     assert translate({**event, "source": "aws.batch"}) == []
     assert translate({**event, "detail": "text"}) == []

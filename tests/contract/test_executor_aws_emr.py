@@ -1,6 +1,7 @@
 """What an executor owes (`shared.ports.Executor`), kept by the one on EMR, with the faults of FAULTS.md that are EMR's."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_cluster_of_its_own_gets_every_field_and_ends_with_its_steps(world: Em
     }
     assert {"Key": "team", "Value": "x"} in asked["Tags"]
     assert {"Key": "runfold:job", "Value": "load"} in asked["Tags"]
-    world.until(lambda: world.compute.emr.clusters[handle].ended())
+    world.until(world.compute.emr.clusters[handle].ended)
 
 
 def test_steps_on_a_cluster_that_is_there_run_in_order_and_in_one_call(world: EmrWorld) -> None:
@@ -152,7 +153,7 @@ def test_a_start_that_was_done_and_not_answered_is_found_by_its_marker(world: Em
     world.compute.faults.silent = {"RunJobFlow": 1, "AddJobFlowSteps": 1}
     with pytest.raises(TargetSilent):
         world.executor.start(request)
-    assert world.compute.calls.count("RunJobFlow" if own else "AddJobFlowSteps") == (1 if own else 1)
+    assert world.compute.calls.count("RunJobFlow" if own else "AddJobFlowSteps") == 1
     world.again()
     report = world.end(request, None)
     assert report.status == "succeeded"
@@ -317,6 +318,4 @@ def _hashable(reports: Any) -> Any:
 
 
 def _plain(report: Any) -> Any:
-    from dataclasses import replace
-
     return replace(report, outputs=(), files=())
