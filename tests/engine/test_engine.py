@@ -7,6 +7,8 @@ Real files and processes. Whoever is "another process" here has a connection of 
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -512,3 +514,13 @@ def test_runs_that_ended_leave_nothing_behind(engine: Engine) -> None:
     assert len(engine._queue) == 0
     due = engine.parts.dues.due(utc_now() + timedelta(days=1))
     assert [row.stream for row in due] == ["workflow#small"]
+
+
+def test_the_engine_imports_nothing_that_it_does_not_need() -> None:
+    """Idle it has 60 MB at most, and it starts within a second."""
+    script = (
+        "import sys, local.engine; "
+        "print([name for name in ('boto3', 'rich', 'click', 'jinja2', 'jsonschema', 'yaml') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -218,6 +218,7 @@ def test_fifty_kills_repeat_and_lose_nothing(world: World, seed: int) -> None:
     kill_again_and_again(world, seed=seed, kills=50, seconds_max=6.0)
 
 
+@pytest.mark.slow
 def test_a_schedule_of_every_second_misses_and_repeats_no_instant_over_kills(world: World) -> None:
     """Fault 37."""
     script = f'echo x >> {world.files}/"$RUNFOLD_RUN"'
@@ -314,6 +315,7 @@ def test_a_stop_that_is_under_way_when_the_engine_is_killed_is_carried_on(world:
     assert world.wrappers() == []
 
 
+@pytest.mark.slow
 def test_a_timeout_and_a_retry_that_fall_due_while_the_engine_is_dead_happen_when_it_is_back(world: World) -> None:
     world.start_engine()
     script = f'echo "$RUNFOLD_ATTEMPT" >> {world.files}/late; test "$RUNFOLD_ATTEMPT" = 2 || sleep 60'
