@@ -197,7 +197,9 @@ class Progress:
         run, terminal = self._state(), self._terminal
         if run is None or terminal is None:
             return
-        for name, state in run.jobs.items():
+        # In the document's order, which is nearly always the order in which things happened.
+        for name in run.plan.jobs:
+            state = run.jobs[name]
             before = self._told.get(name)
             if state is before:
                 continue
