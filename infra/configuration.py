@@ -55,6 +55,8 @@ class Configuration:
     """ARNs of single roles elsewhere that jobs may be given."""
     hosts_tag: str = "runfold"
     """Hosts that carry this tag with the stage as its value may be sent commands; empty: all of the account and region."""
+    emr_serverless_applications: tuple[str, ...] = ()
+    """Ids of the EMR Serverless applications that jobs may use."""
     input_buckets: tuple[str, ...] = ()
     """Buckets from which EMR jobs may take inputs."""
 

@@ -14,9 +14,12 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.configuration import Configuration
-from infra.permissions import arn
+from infra.permissions import acknowledge, arn
 from infra.service_function import ServiceFunction, retention
 
+METHODS = [http.HttpMethod.GET, http.HttpMethod.HEAD, http.HttpMethod.POST, http.HttpMethod.DELETE]
+OPEN = ("/v1/health", "/v1/openapi.json")
+"""What is answered without asking who calls; a test holds the list to the API's own."""
 BURST_TIMES_RATE = 2
 _LOGGED = (
     "requestId",
@@ -61,12 +64,14 @@ class HttpApi(Construct):
             create_default_stage=False,
             cors_preflight=_cors(configuration) if configuration.cors_origins else None,
         )
-        self.api.add_routes(
-            path="/v1/{path+}",
-            methods=[http.HttpMethod.GET, http.HttpMethod.POST, http.HttpMethod.PUT, http.HttpMethod.DELETE],
-            integration=integrations.HttpLambdaIntegration("Function", api.function),
-            authorizer=authorizer,
-        )
+        integration = integrations.HttpLambdaIntegration("Function", api.function)
+        self.api.add_routes(path="/v1/{path+}", methods=METHODS, integration=integration, authorizer=authorizer)
+        for path in OPEN:
+            for route in self.api.add_routes(
+                path=path, methods=[http.HttpMethod.GET], integration=integration, authorizer=http.HttpNoneAuthorizer()
+            ):
+                reason = "Health and the API's description are for everybody: they tell nothing of workflows or runs."
+                acknowledge(route, {"AwsSolutions-APIG4": reason, "Serverless-APIGWDefaultAuthorization": reason})
         # This prefix shares one permission among all groups; others use up the account's few resource policies of CloudWatch.
         log_group = logs.LogGroup(
             self,
@@ -100,12 +105,7 @@ def _cors(configuration: Configuration) -> http.CorsPreflightOptions:
     return http.CorsPreflightOptions(
         allow_origins=list(configuration.cors_origins),
         allow_headers=["authorization", "content-type", "idempotency-key", "if-none-match"],
-        allow_methods=[
-            http.CorsHttpMethod.GET,
-            http.CorsHttpMethod.POST,
-            http.CorsHttpMethod.PUT,
-            http.CorsHttpMethod.DELETE,
-        ],
-        expose_headers=["etag", "retry-after"],
+        allow_methods=[http.CorsHttpMethod.GET, http.CorsHttpMethod.POST, http.CorsHttpMethod.DELETE],
+        expose_headers=["etag", "location", "retry-after", "x-request-id"],
         max_age=Duration.hours(1),
     )

@@ -7,7 +7,8 @@ from constructs import Construct
 from infra.configuration import Configuration
 from infra.permissions import acknowledge
 
-ROLES = ("viewer", "operator", "author", "admin")
+GROUPS = ("runfold:viewer", "runfold:operator", "runfold:author", "runfold:admin")
+"""What the API reads as grants on everything; narrower ones (`runfold:operator:tag=sales`) are for administrators to add."""
 
 
 class People(Construct):
@@ -40,8 +41,9 @@ class People(Construct):
                 "AwsSolutions-COG8": "The plan with threat protection is priced per user; teams that need it bring their own issuer.",
             },
         )
-        for role in ROLES:
-            cognito.CfnUserPoolGroup(self, role.capitalize(), user_pool_id=pool.user_pool_id, group_name=role)
+        for group in GROUPS:
+            name = group.rpartition(":")[2].capitalize()
+            cognito.CfnUserPoolGroup(self, name, user_pool_id=pool.user_pool_id, group_name=group)
         client = pool.add_client(
             "Client",
             # The second flow lets whoever has the permission in IAM get a token from the command line.

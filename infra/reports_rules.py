@@ -21,8 +21,16 @@ FAMILY_GROUP = "family:runfold-"
 
 class ReportsRules(Construct):
     def __init__(
-        self, scope: Construct, name: str, *, reports: sqs.Queue, undelivered: sqs.Queue, clusters: tuple[str, ...]
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        reports: sqs.Queue,
+        undelivered: sqs.Queue,
+        clusters: tuple[str, ...],
+        applications: tuple[str, ...],
     ) -> None:
+        """`clusters` of ECS by name, none: all; `applications` of EMR Serverless by id, none: none."""
         super().__init__(scope, name)
         self._reports = reports
         self._undelivered = undelivered
@@ -32,7 +40,9 @@ class ReportsRules(Construct):
         self._rule("EcsTasks", "aws.ecs", ["ECS Task State Change"], tasks)
         self._rule("EmrSteps", "aws.emr", ["EMR Step Status Change"])
         self._rule("EmrClusters", "aws.emr", ["EMR Cluster State Change"])
-        self._rule("EmrServerless", "aws.emr-serverless", ["EMR Serverless Job Run State Change"])
+        if applications:
+            found = {"applicationId": list(applications)}
+            self._rule("EmrServerless", "aws.emr-serverless", ["EMR Serverless Job Run State Change"], found)
         self._rule(
             "Hosts",
             "aws.ssm",

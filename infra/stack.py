@@ -25,7 +25,7 @@ from infra.schedules import Schedules
 from infra.service_function import Service, ServiceFunction, retention
 from infra.set_aside import kept_letters
 from infra.tables import Tables
-from infra.targets import allow_running_jobs
+from infra.targets import allow_observing_jobs, allow_running_jobs
 from infra.uploads_rule import UploadsRule
 from shared.settings import Settings
 
@@ -174,10 +174,18 @@ class RunfoldStack(Stack):
         )
 
         # --- targets ------------------------------------------------------------------------------------------------------
-        for function in (dispatch, status):
-            allow_running_jobs(function.role, configuration, clusters)
-            buckets.allow_keeping_artifacts(function.role)
-        ReportsRules(self, "Rules", reports=reports.queue, undelivered=undelivered, clusters=clusters)
+        allow_running_jobs(dispatch.role, configuration, clusters)
+        buckets.allow_keeping_artifacts(dispatch.role)
+        allow_observing_jobs(status.role, configuration, clusters)
+        buckets.allow_reading_artifacts(status.role)
+        ReportsRules(
+            self,
+            "Rules",
+            reports=reports.queue,
+            undelivered=undelivered,
+            clusters=clusters,
+            applications=configuration.emr_serverless_applications,
+        )
         window = configuration.batching_window_seconds
         effects.worked_off_by(dispatch, concurrency=configuration.effects_concurrency, window_seconds=window)
         reports.worked_off_by(status, concurrency=configuration.reports_concurrency, window_seconds=window)

@@ -20,13 +20,107 @@ PASSED_TO = (
 """The services that jobs' roles are handed to; `ec2` for the instances of EMR clusters."""
 
 
+def allow_observing_jobs(role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...]) -> None:
+    """For status: look at what targets tell of. `clusters` are names; none: all of the account and region."""
+    allow(
+        role,
+        "ecs:DescribeTasks",
+        on=_tasks(clusters),
+        when=_on(clusters),
+        why="ECS chooses the ids of tasks.",
+    )
+    allow(role, "ecs:ListTasks", on=["*"], when=_on(clusters), why=_NOTHING_NARROWER)
+    allow(
+        role,
+        "elasticmapreduce:DescribeCluster",
+        "elasticmapreduce:DescribeStep",
+        "elasticmapreduce:ListSteps",
+        on=_EMR_CLUSTERS,
+        why="EMR chooses the ids of clusters, and documents may name clusters that are there.",
+    )
+    allow(role, "elasticmapreduce:ListClusters", on=["*"], why=_NOTHING_NARROWER)
+    allow(
+        role,
+        "ssm:GetCommandInvocation",
+        "ssm:ListCommandInvocations",
+        "ssm:ListCommands",
+        on=["*"],
+        why=_NOTHING_NARROWER,
+    )
+    # When Systems Manager cannot tell what became of a script, the host itself is asked, which is a command, too.
+    _allow_commands(role, configuration)
+    if configuration.emr_serverless_applications:
+        allow(
+            role,
+            "emr-serverless:GetJobRun",
+            "emr-serverless:ListJobRuns",
+            on=_applications(configuration),
+            why="EMR Serverless chooses the ids of job runs.",
+        )
+
+
 def allow_running_jobs(role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...]) -> None:
-    """For dispatch: start, observe and stop. `clusters` are names; none: all of the account and region."""
-    _ecs(role, clusters)
-    _emr(role)
-    _emr_serverless(role)
-    _hosts(role, configuration)
-    _roles(role, configuration)
+    """For dispatch: start and stop, beside looking."""
+    allow_observing_jobs(role, configuration, clusters)
+    definitions = [arn("ecs", f"task-definition/{FAMILY}:*")]
+    allow(
+        role,
+        "ecs:RunTask",
+        on=definitions,
+        when=_on(clusters),
+        why="Definitions are named for their content; only those that the executor registered may run, on the named clusters.",
+    )
+    allow(role, "ecs:StopTask", on=_tasks(clusters), when=_on(clusters), why="ECS chooses the ids of tasks.")
+    # A definition runs nothing by itself, and which roles it may name is for iam:PassRole to say.
+    allow(role, "ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", on=["*"], why=_NOTHING_NARROWER)
+    allow(
+        role,
+        "ecs:TagResource",
+        on=[*_tasks(clusters), *definitions],
+        when={"StringEquals": {"ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]}},
+        why="Tags are set with what they are on, never on anything that is there already.",
+    )
+    allow(
+        role,
+        "elasticmapreduce:AddJobFlowSteps",
+        "elasticmapreduce:CancelSteps",
+        on=_EMR_CLUSTERS,
+        why="EMR chooses the ids of clusters, and documents may name clusters that are there.",
+    )
+    allow(
+        role,
+        "elasticmapreduce:TerminateJobFlows",
+        on=_EMR_CLUSTERS,
+        # Only clusters that were started for a job: these carry its tags.
+        when={"StringLike": {"elasticmapreduce:ResourceTag/runfold:run": "*"}},
+        why="EMR chooses the ids of clusters.",
+    )
+    allow(
+        role,
+        "elasticmapreduce:AddTags",
+        on=_EMR_CLUSTERS,
+        # RunJobFlow with tags needs it.
+        when={"StringLike": {"elasticmapreduce:RequestTag/runfold:run": "*"}},
+        why="EMR chooses the ids of clusters.",
+    )
+    allow(role, "elasticmapreduce:RunJobFlow", on=["*"], why=_NOTHING_NARROWER)
+    if configuration.emr_serverless_applications:
+        allow(
+            role,
+            "emr-serverless:CancelJobRun",
+            "emr-serverless:StartJobRun",
+            "emr-serverless:TagResource",
+            on=_applications(configuration),
+            why="EMR Serverless chooses the ids of job runs.",
+        )
+    allow(role, "ssm:CancelCommand", "ssm:DescribeInstanceInformation", on=["*"], why=_NOTHING_NARROWER)
+    allow(
+        role,
+        "iam:PassRole",
+        on=[arn("iam", f"role{configuration.passed_role_path}*", region=""), *configuration.passed_roles],
+        when={"StringEquals": {"iam:PassedToService": list(PASSED_TO)}},
+        why="Teams make the roles of their jobs under this path; the functions' own roles are not under it.",
+    )
     for bucket in configuration.input_buckets:
         allow(
             role,
@@ -40,81 +134,7 @@ def cluster_arns(clusters: tuple[str, ...]) -> list[str]:
     return [arn("ecs", f"cluster/{name}") for name in clusters or ("*",)]
 
 
-def _ecs(role: iam.IRole, clusters: tuple[str, ...]) -> None:
-    on_our_clusters: Conditions = {"ArnLike": {"ecs:cluster": cluster_arns(clusters)}}
-    tasks = [arn("ecs", f"task/{name}/*") for name in clusters or ("*",)]
-    allow(
-        role,
-        "ecs:RunTask",
-        on=[arn("ecs", f"task-definition/{FAMILY}:*")],
-        when=on_our_clusters,
-        why="Definitions are named for their content; only those that the executor registered may run, on the named clusters.",
-    )
-    allow(
-        role,
-        "ecs:DescribeTasks",
-        "ecs:StopTask",
-        on=tasks,
-        when=on_our_clusters,
-        why="ECS chooses the ids of tasks.",
-    )
-    allow(role, "ecs:ListTasks", on=["*"], when=on_our_clusters, why=_NOTHING_NARROWER)
-    # A definition runs nothing by itself, and which roles it may name is for iam:PassRole to say.
-    allow(role, "ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition", on=["*"], why=_NOTHING_NARROWER)
-    allow(
-        role,
-        "ecs:TagResource",
-        on=[*tasks, arn("ecs", f"task-definition/{FAMILY}:*")],
-        when={"StringEquals": {"ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]}},
-        why="Tags are set with what they are on, never on anything that is there already.",
-    )
-
-
-def _emr(role: iam.IRole) -> None:
-    clusters = [arn("elasticmapreduce", "cluster/*")]
-    allow(
-        role,
-        "elasticmapreduce:AddJobFlowSteps",
-        "elasticmapreduce:CancelSteps",
-        "elasticmapreduce:DescribeCluster",
-        "elasticmapreduce:DescribeStep",
-        "elasticmapreduce:ListSteps",
-        on=clusters,
-        why="EMR chooses the ids of clusters, and documents may name clusters that are there.",
-    )
-    allow(
-        role,
-        "elasticmapreduce:TerminateJobFlows",
-        on=clusters,
-        # Only clusters that were started for a job: these carry its tags.
-        when={"StringLike": {"elasticmapreduce:ResourceTag/runfold:run": "*"}},
-        why="EMR chooses the ids of clusters.",
-    )
-    allow(
-        role,
-        "elasticmapreduce:AddTags",
-        on=clusters,
-        # RunJobFlow with tags needs it; nothing that is there already may be made to look like ours, and then be terminated.
-        when={"StringLike": {"elasticmapreduce:RequestTag/runfold:run": "*"}},
-        why="EMR chooses the ids of clusters.",
-    )
-    allow(role, "elasticmapreduce:ListClusters", "elasticmapreduce:RunJobFlow", on=["*"], why=_NOTHING_NARROWER)
-
-
-def _emr_serverless(role: iam.IRole) -> None:
-    allow(
-        role,
-        "emr-serverless:CancelJobRun",
-        "emr-serverless:GetJobRun",
-        "emr-serverless:ListJobRuns",
-        "emr-serverless:StartJobRun",
-        "emr-serverless:TagResource",
-        on=[arn("emr-serverless", "/applications/*")],
-        why="EMR Serverless chooses the ids of applications and job runs.",
-    )
-
-
-def _hosts(role: iam.IRole, configuration: Configuration) -> None:
+def _allow_commands(role: iam.IRole, configuration: Configuration) -> None:
     # One document, which AWS owns and nobody can change: a region's own copy has no account.
     allow(role, "ssm:SendCommand", on=[arn("ssm", f"document/{DOCUMENT}", account="")])
     tag = configuration.hosts_tag
@@ -125,25 +145,20 @@ def _hosts(role: iam.IRole, configuration: Configuration) -> None:
         when={"StringEquals": {f"ssm:resourceTag/{tag}": configuration.stage}} if tag else None,
         why="AWS chooses the ids of hosts; the tag says which ones are meant.",
     )
-    allow(
-        role,
-        "ssm:CancelCommand",
-        "ssm:GetCommandInvocation",
-        "ssm:ListCommandInvocations",
-        "ssm:ListCommands",
-        on=["*"],
-        why=_NOTHING_NARROWER,
-    )
 
 
-def _roles(role: iam.IRole, configuration: Configuration) -> None:
-    allow(
-        role,
-        "iam:PassRole",
-        on=[arn("iam", f"role{configuration.passed_role_path}*", region=""), *configuration.passed_roles],
-        when={"StringEquals": {"iam:PassedToService": list(PASSED_TO)}},
-        why="Teams make the roles of their jobs under this path; the functions' own roles are not under it.",
-    )
+def _on(clusters: tuple[str, ...]) -> Conditions:
+    return {"ArnLike": {"ecs:cluster": cluster_arns(clusters)}}
 
 
+def _tasks(clusters: tuple[str, ...]) -> list[str]:
+    return [arn("ecs", f"task/{name}/*") for name in clusters or ("*",)]
+
+
+def _applications(configuration: Configuration) -> list[str]:
+    names = configuration.emr_serverless_applications
+    return [arn("emr-serverless", f"/applications/{name}{rest}") for name in names for rest in ("", "/jobruns/*")]
+
+
+_EMR_CLUSTERS = [arn("elasticmapreduce", "cluster/*")]
 _NOTHING_NARROWER = "AWS defines no resource for these calls."
