@@ -41,7 +41,7 @@ CONNECTIONS_MAX = 64
 CROWDED = 48
 """From so many on, connections are closed after their answer instead of kept."""
 BACKLOG = 128
-LINE_BYTES_MAX = 8 * 1024
+LINE_BYTES_MAX = 16 * 1024
 HEADER_BYTES_MAX = 32 * 1024
 """Of the request line and all headers together."""
 BODY_BYTES_MAX = 6 * 1024 * 1024
@@ -231,6 +231,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Refused(Exception):
+    """This request ends here, and so does the connection."""
+
+    def __init__(self, status: HTTPStatus, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+
+
 class _Deadline(RawIOBase):
     """Reads from a socket until a moment and up to a number of bytes, however slowly they drip."""
 
@@ -238,10 +247,13 @@ class _Deadline(RawIOBase):
         self._connection = connection
         self._until = 0.0
         self._left = 0
+        self.inside = False
+        """Whether a request has begun and not come whole: its end is no end then."""
 
     def begin(self, seconds: float, bytes_max: int) -> None:
         self._until = time.monotonic() + seconds
         self._left = bytes_max
+        self.inside = False
 
     def more(self, bytes_max: int) -> None:
         self._left += bytes_max
@@ -251,23 +263,17 @@ class _Deadline(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._left <= 0:
-            return 0
+            # Taken for the end, it would cut a header in two, and what follows would be read as another request.
+            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too-large", "the headers are too long")
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(left)
         count = self._connection.recv_into(memoryview(buffer)[: self._left])
         self._left -= count
+        if self.inside and not count:
+            raise ConnectionResetError("the peer stopped in the middle of a request")
         return count
-
-
-class _Refused(Exception):
-    """This request ends here, and so does the connection."""
-
-    def __init__(self, status: HTTPStatus, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -299,6 +305,7 @@ class _Connection(BaseHTTPRequestHandler):
                 return
             if len(self.raw_requestline) > LINE_BYTES_MAX:
                 raise _Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "bad-request", "the address is too long")
+            self._source.inside = True
             if not self.parse_request():
                 return
             event = self._event()
@@ -389,10 +396,7 @@ class _Connection(BaseHTTPRequestHandler):
             told = f"the body has more than {BODY_BYTES_MAX:,} bytes"
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", told)
         self._source.more(length)
-        body = self.rfile.read(length) if length else b""
-        if len(body) < length:
-            raise TimeoutError
-        return body
+        return self.rfile.read(length) if length else b""
 
     # --- the answer -----------------------------------------------------------------------------------------------------
 
@@ -465,7 +469,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _drain(self) -> None:
         # Closing with unread bytes resets the connection, and the peer may never see why it was refused.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, _Refused):
             self.connection.shutdown(socket.SHUT_WR)
             self._source.begin(1.0, BODY_BYTES_MAX)
             while self.rfile.read1(1 << 16):

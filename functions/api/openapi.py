@@ -32,12 +32,13 @@ _REFUSALS = {
     405: "The address has other methods",
     409: "The present state does not allow it",
     413: "The body or the answer is too large",
+    414: "The address is too long",
     415: "The body is of a type that is not read here",
     421: "The server does not answer under that name",
     422: "The input is wrong; every problem is told",
     503: "Try again after a moment",
 }
-_ALWAYS = (413, 422, 503)
+_ALWAYS = (413, 414, 422, 503)
 _RECOGNISED = (401, 403)
 
 
@@ -234,6 +235,8 @@ def _answer(route: Route, status: int, shape: str, reference: dict[Any, Object])
         answer["headers"] = headers
     if shape:
         answer["content"] = {"application/json": {"schema": reference[getattr(answers, shape)]}}
+        if links := _links(route):
+            answer["links"] = links
     elif route.operation == "openapi":
         answer["content"] = {"application/json": {"schema": {"type": "object"}}}
     else:
@@ -241,6 +244,26 @@ def _answer(route: Route, status: int, shape: str, reference: dict[Any, Object])
     return answer
 
 
+def _links(route: Route) -> Object:
+    """What an answer names, and the operations that take it."""
+    found: Object = {}
+    for name, place in _NAMED.get(route.operation, {}).items():
+        for other in ROUTES:
+            if other.parameters == [name]:
+                found[f"{other.operation}Of{name.capitalize()}"] = {
+                    "operationId": other.operation,
+                    "parameters": {f"path.{name}": f"$response.body#{place}"},
+                }
+    return found
+
+
+_NAMED = {
+    "registerWorkflow": {"workflow": "/workflow"},
+    "listWorkflows": {"workflow": "/workflows/0/workflow"},
+    "requestRun": {"run": "/run"},
+    "listRuns": {"run": "/runs/0/run"},
+}
+"""Operations whose answers name a workflow or run, and where."""
 _TEXT_HEADER = {"schema": {"type": "string"}}
 _ETAG = {"ETag": _TEXT_HEADER}
 

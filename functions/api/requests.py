@@ -44,7 +44,14 @@ def _in_range(at: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_range)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Reason = Annotated[str, Field(max_length=REASON_LENGTH_MAX)]
-Cursor = Annotated[str, Field(max_length=1_000, description="The cursor of the page before; empty for the first page.")]
+Cursor = Annotated[
+    str,
+    Field(
+        max_length=1_000,
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description="The cursor of the page before; empty for the first page.",
+    ),
+]
 Limit = Annotated[
     int, Field(ge=1, le=LIST_MAX, description="Rows at most; a page may hold fewer and still have a cursor.")
 ]

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -215,7 +216,7 @@ def copies(source: Path, folder: Path) -> Callable[[], Path]:
     """Makes copies of a home."""
 
     def copy() -> Path:
-        target = folder / f"home{len(list(folder.iterdir()))}"
+        target = Path(tempfile.mkdtemp(dir=folder)) / "home"
         # Its pipe is made again by whoever opens it.
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("wake", "engine.lock"))
         return target
