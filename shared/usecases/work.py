@@ -48,7 +48,8 @@ class Work:
         observed: list[ObserveAttempt] = []
         advanced: list[AdvanceRun] = []
         # The same effect twice in one batch is one effect.
-        for effect in dict.fromkeys(effects) if all(_hashable(one) for one in effects) else effects:
+        distinct = list(dict.fromkeys(effects)) if all(_hashable(one) for one in effects) else list(effects)
+        for effect in self._with_states_read(distinct, later):
             match effect:
                 case StartAttempt():
                     self._try([effect], partial(self._learn, learnt, self._dispatch.start, effect), later)
@@ -69,6 +70,26 @@ class Work:
         later: list[Effect] = []
         self._commit([self._dispatch.report(report) for report in reports], [], later)
         return later
+
+    def _with_states_read(self, effects: list[Effect], later: list[Effect]) -> list[Effect]:
+        """The effects whose run could be read. Others write to it, so what this process knew of it is no ground to call a target."""
+        by_run: dict[RunId, list[Effect]] = {}
+        for effect in effects:
+            if isinstance(effect, StartAttempt | StopAttempt | ObserveAttempt):
+                by_run.setdefault(effect.run, []).append(effect)
+        unread: set[RunId] = set()
+
+        def read(run: RunId) -> None:
+            unread.add(run)
+            self._transact.current(run_stream(run))
+            unread.remove(run)
+
+        for run, concerned in by_run.items():
+            self._try(concerned, partial(read, run), later)
+        if not unread:
+            return effects
+        left_out = {id(effect) for run in unread for effect in by_run[run]}
+        return [effect for effect in effects if id(effect) not in left_out]
 
     def _observe(self, observed: list[ObserveAttempt], learnt: list[Learnt], later: list[Effect]) -> None:
         try:
