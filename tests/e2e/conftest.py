@@ -1,0 +1,63 @@
+"""One emulator with one deployment for all tests of a session: it is there within seconds, and a deployment that has seen a lot is a
+better one to test than one that is new."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from infra.assembly import assemblies
+from tests.compute import Compute, Faults
+from tests.compute.events import to_event_bus
+from tests.compute.ssm import Host
+from tests.e2e.deployed import Deployed
+from tests.e2e.emulator import Emulator, free_port
+from tests.e2e.stack import Stack
+
+HOSTS = {"localhost": "i-0a0a0a0a0a0a0a0a0", "warehouse": "i-0b0b0b0b0b0b0b0b0"}
+CONTEXT = {
+    "platform": "host",
+    # What a deployment is told about its account; the template is otherwise that of AWS.
+    "subnets": "subnet-0a0a0a0a0a0a0a0a0",
+    "security_groups": "sg-0a0a0a0a0a0a0a0a0",
+    "execution_role_arn": "arn:aws:iam::123456789012:role/runfold/dev/execution",
+    "emr_service_role": "EMR_DefaultRole",
+    "emr_instance_profile": "EMR_EC2_DefaultRole",
+    "hosts": {name: {"instance": instance} for name, instance in HOSTS.items()},
+}
+
+
+@pytest.fixture(scope="session")
+def assembly() -> Path:
+    return assemblies({"host": CONTEXT})["host"]
+
+
+@contextmanager
+def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deployed]:
+    port = free_port()
+    scheme = "https" if checks_access else "http"
+    with (
+        Compute(storage_url=f"{scheme}://127.0.0.1:{port}") as compute,
+        Emulator(port, compute.url, checks_access=checks_access) as emulator,
+    ):
+        compute.ssm.hosts |= {instance: Host(tags={"runfold": "dev"}) for instance in HOSTS.values()}
+        compute.events.listeners.append(to_event_bus(emulator.url))
+        stack = Stack(emulator, assembly, "Runfold-dev")
+        stack.create()
+        yield Deployed(emulator, stack, compute)
+
+
+@pytest.fixture(scope="session")
+def made(assembly: Path) -> Iterator[Deployed]:
+    with deployment(assembly) as deployed:
+        yield deployed
+
+
+@pytest.fixture
+def deployed(made: Deployed) -> Iterator[Deployed]:
+    """The deployment, with services that behave."""
+    yield made
+    healthy = Faults()
+    made.compute.faults.change({one.name: getattr(healthy, one.name) for one in fields(Faults)})

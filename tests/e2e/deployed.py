@@ -1,0 +1,220 @@
+"""A deployment, as its users and its operators meet it: documents go into the bucket, requests to the API, and what became of them is
+read from the tables.
+
+Everything here goes over the wire to the emulator. What is read directly is read by the product's own adapters, with the settings that
+the deployed functions were given.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from shared.bootstrap import new_id, utc_now
+from shared.bootstrap.aws import Aws
+from shared.codec import events_in
+from shared.events import Event
+from shared.ids import RunId, StreamName, WorkflowName, document_stream, run_stream, workflow_stream
+from shared.ports import PAGE_MAX, Record
+from shared.settings import Settings
+from shared.state.document import Upload
+from shared.state.run import Run
+from shared.state.workflow import WorkflowState
+from shared.usecases.loading import Loader
+from shared.usecases.sweep import Sweep
+from shared.usecases.transact import Transact
+from shared.usecases.verify import Violation, verify
+from shared.views.objects import run_object
+from tests.compute import Compute
+from tests.e2e.emulator import Emulator
+from tests.e2e.stack import Stack
+from tests.engine.fakes import derived
+
+WAIT_SECONDS_MAX = 30.0
+LOOK_EVERY_SECONDS = 0.05
+PROCESS_SECONDS_MAX = 130
+
+_Found = TypeVar("_Found")
+
+
+class Parts(Aws):
+    """The adapters of a deployed function, with the emulator's address."""
+
+    def __init__(self, emulator: Emulator, settings: Settings) -> None:
+        super().__init__(settings)
+        self._emulator = emulator
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._emulator.client(service)
+        return self._clients[service]
+
+    def _target_client(self, service: str, *, sent_twice_is_harmless: bool) -> Any:
+        raise AssertionError("tests leave targets to the functions")
+
+
+class Deployed:
+    """What users, operators, time and accidents do to a deployment."""
+
+    def __init__(self, emulator: Emulator, stack: Stack, compute: Compute, stage: str = "dev") -> None:
+        self.emulator = emulator
+        self.stack = stack
+        self.compute = compute
+        self.stage = stage
+        configuration = emulator.client("lambda").get_function_configuration(FunctionName=self.function("register"))
+        self.settings = Settings.read(configuration["Environment"]["Variables"])
+        self.parts = Parts(emulator, self.settings)
+        self.client = self.parts.client
+
+    def function(self, name: str) -> str:
+        return f"runfold-{self.stage}-{name}"
+
+    # --- what users do ----------------------------------------------------------------------------------------------------
+
+    def upload(self, document: Mapping[str, Any] | bytes, *, key: str = "") -> str:
+        """Put a document into the bucket; its key."""
+        if isinstance(document, bytes):
+            data = document
+        else:
+            key = key or f"workflows/{document['name']}.json"
+            data = json.dumps(document).encode()
+        self.client("s3").put_object(Bucket=self.settings.documents_bucket, Key=key, Body=data)
+        return key
+
+    def register(self, document: Mapping[str, Any]) -> WorkflowName:
+        """Upload, and wait until it is live."""
+        self.upload(document)
+        name = WorkflowName(document["name"])
+        self.until(lambda: self.workflow(name), f"{name} is registered")
+        return name
+
+    def ask(self, workflow: str, key: str = "", **parameters: Any) -> RunId:
+        return self.parts.control.request_run(WorkflowName(workflow), parameters, by="ann", key=key).run
+
+    def run(self, document: Mapping[str, Any], **parameters: Any) -> RunId:
+        """Upload the document and ask for a run of it."""
+        return self.ask(self.register(document), **parameters)
+
+    # --- what became of it ------------------------------------------------------------------------------------------------
+
+    def workflow(self, name: str) -> WorkflowState | None:
+        state = self.parts.loader.load(workflow_stream(WorkflowName(name))).state
+        return state if isinstance(state, WorkflowState) else None
+
+    def live_version(self, name: str) -> int:
+        state = self.workflow(name)
+        return state.live.number if state is not None and state.live is not None else 0
+
+    def uploaded(self, key: str) -> Upload:
+        state = self.parts.loader.load(document_stream(key)).state
+        assert isinstance(state, Upload)
+        return state
+
+    def state(self, run: RunId) -> Run | None:
+        state = self.parts.loader.load(run_stream(run)).state
+        return state if isinstance(state, Run) else None
+
+    def shown(self, run: RunId) -> dict[str, Any]:
+        """The run as the API shows it, with its jobs by name."""
+        loaded = self.parts.loader.load(run_stream(run))
+        assert isinstance(loaded.state, Run), f"there is no run {run}"
+        found = run_object(loaded.state, loaded.version)
+        return {**found, "jobs": {job["name"]: job for job in found["jobs"]}}
+
+    def records(self, stream: StreamName) -> list[Record]:
+        found: list[Record] = []
+        while page := self.parts.store.read(stream, after=len(found), limit=PAGE_MAX):
+            found += page
+        return found
+
+    def events(self, run: RunId) -> list[Event]:
+        return [event for record in self.records(run_stream(run)) for event in events_in(record.body)]
+
+    def ended(self, *runs: RunId, seconds: float = WAIT_SECONDS_MAX) -> list[dict[str, Any]]:
+        """Wait until all of them have ended; what they are then."""
+        left = list(runs)
+
+        def all_ended() -> bool:
+            left[:] = [run for run in left if (state := self.state(run)) is None or not state.finished]
+            return not left
+
+        self.until(all_ended, f"{len(left)} runs end", seconds=seconds)
+        return [self.shown(run) for run in runs]
+
+    def until(self, condition: Callable[[], _Found], what: str = "it", *, seconds: float = WAIT_SECONDS_MAX) -> _Found:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what}: not within {seconds:g} s\n{self.emulator.log()}")
+            time.sleep(LOOK_EVERY_SECONDS)
+        return found
+
+    def job_is(self, run: RunId, job: str, *statuses: str, seconds: float = WAIT_SECONDS_MAX) -> dict[str, Any]:
+        """Wait until the job has one of the statuses; the job."""
+
+        def reached() -> dict[str, Any] | None:
+            if self.state(run) is None:
+                return None
+            shown: dict[str, Any] = self.shown(run)["jobs"][job]
+            return shown if shown["status"] in statuses else None
+
+        found = self.until(reached, f"{job} of {run} is {' or '.join(statuses)}", seconds=seconds)
+        assert found is not None
+        return found
+
+    # --- what operators, and time, do -------------------------------------------------------------------------------------
+
+    def invoke(self, name: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a function; `AssertionError` with what it said if it fails."""
+        answer = self.client("lambda").invoke(FunctionName=self.function(name), Payload=json.dumps(event))
+        payload: dict[str, Any] = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, payload
+        return payload
+
+    def sweep(self) -> int:
+        """Ring as the schedule of the sweep does: with its own target and input."""
+        schedule = self.client("scheduler").get_schedule(GroupName=self.settings.schedule_group, Name="sweep")
+        name = schedule["Target"]["Arn"].rpartition(":")[2]
+        assert name == self.function("scheduler")
+        return int(self.invoke("scheduler", json.loads(schedule["Target"]["Input"]))["looked_at"])
+
+    def sweep_later(self, later: timedelta) -> int:
+        """The sweep that comes so much later, now: the scheduler's use case here, with a clock that is ahead."""
+
+        def now() -> Any:
+            return utc_now() + later
+
+        loader = Loader(self.parts.store, self.parts.plans, self.parts.snapshots)
+        transact = Transact(self.parts.store, self.parts.dues, loader, self.parts.effects, now=now, new_id=new_id)
+        return Sweep(transact, self.parts.dues, self.parts.effects, self.parts.settle, now=now)()
+
+    def queue_url(self, name: str) -> str:
+        return str(self.client("sqs").get_queue_url(QueueName=f"runfold-{self.stage}-{name}")["QueueUrl"])
+
+    def messages(self, name: str) -> int:
+        """On the queue, under way ones included."""
+        counted = self.client("sqs").get_queue_attributes(
+            QueueUrl=self.queue_url(name),
+            AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        )
+        return sum(int(count) for count in counted["Attributes"].values())
+
+    def send(self, queue: str, body: str) -> None:
+        self.client("sqs").send_message(QueueUrl=self.queue_url(queue), MessageBody=body)
+
+    def violations(self) -> list[Violation]:
+        """What the invariant checker finds in the tables."""
+
+        rows = derived(self.parts.plans)
+        return list(
+            verify(
+                self.parts.store,
+                self.parts.plans,
+                now=utc_now(),
+                dues=self.parts.dues,
+                views=self.parts.views,
+                derive=rows,
+            )
+        )

@@ -1,0 +1,123 @@
+"""An emulator of AWS as a process of its own: on the loopback interface only, with a home and a temporary folder of its own, gone when
+the test session is.
+
+It lives in `.venv/e2e`, because it brings another boto3 than ours, and it runs the deployed functions in its own Python. They find the
+services that compute where `AWS_ENDPOINT_URL_<SERVICE>` says, which the emulator's environment hands down to them: the template knows
+nothing of it.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from tests.compute.events import ACCOUNT, REGION
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = ROOT / ".venv" / "e2e" / "bin" / "python"
+START_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 10
+LOG_SHOWN = 8_000
+COMPUTING = ("ECS", "EMR", "SSM")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Emulator:
+    """`with Emulator(port, compute_url): ...`. `checks_access`: every call is held to IAM policies, over TLS."""
+
+    def __init__(self, port: int, compute_url: str, *, checks_access: bool = False) -> None:
+        assert PYTHON.exists(), "the emulator is not installed: run `make e2e-setup`"
+        self.checks_access = checks_access
+        self.url = f"{'https' if checks_access else 'http'}://127.0.0.1:{port}"
+        self.folder = Path(tempfile.mkdtemp(prefix="runfold-e2e-"))
+        self._log = self.folder / "emulator.log"
+        (self.folder / "tmp").mkdir()
+        environment = {
+            "PATH": f"{PYTHON.parent}:{os.environ.get('PATH', '')}",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder / "tmp"),
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "MINISTACK_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            "LOG_LEVEL": "INFO",
+            **{f"AWS_ENDPOINT_URL_{name}": compute_url for name in COMPUTING},
+        }
+        if checks_access:
+            environment |= {"AUTH": "true", "USE_SSL": "1"}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(PYTHON), "-I", str(Path(__file__).with_name("run_emulator.py"))],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # With its functions in one group, so that all of them end with it.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> "Emulator":
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"the emulator did not start:\n{self.log()}")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(STOP_SECONDS_MAX)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self) -> str:
+        """The end of what it wrote; functions' own output included."""
+        return self._log.read_text(errors="replace")[-LOG_SHOWN:] if self._log.exists() else ""
+
+    def client(self, service: str, **more: Any) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ACCOUNT,
+            aws_secret_access_key="testing",
+            verify=False if self.checks_access else None,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=130, **more),
+        )
+
+    def _answers(self) -> bool:
+        if self.checks_access:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(self.url.rpartition(":")[2]))) == 0
+        try:
+            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
