@@ -43,12 +43,11 @@ from shared.executors.process import ProcessExecutor, become_subreaper
 from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
 from shared.ports import PAGE_MAX, Reference
 from shared.state.run import Claimed, Doubted, Queued, Run, Submitted
-from shared.state.workflow import WorkflowState
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded
 from shared.usecases.sweep import Sweep, pending_and_due
-from shared.views.rows import run_row, workflow_row
+from shared.views.derive import derive
 
 logger = logging.getLogger("runfold.engine")
 
@@ -563,15 +562,8 @@ class Engine:
                 self._transact.drop(oldest)
 
     def _derive(self, loaded: Loaded) -> None:
-        match loaded.state:
-            case Run() as run:
-                self.parts.views.put_run(run_row(run, loaded.version))
-            case WorkflowState() as workflow:
-                newest = workflow.live or workflow.versions[-1]
-                plan = self.parts.plans(newest.document)
-                self.parts.views.put_workflow(workflow_row(workflow, loaded.version, plan))
-            case _:
-                pass
+        derive(self.parts.views, loaded.state, loaded.version, self.parts.plans)
+        self.parts.loader.keep_snapshot(loaded)
 
     # --- sleeping and waking ------------------------------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ class Aws:
     def settle(self, loaded: Loaded) -> None:
         """Make views and bells of a stream's newest version true."""
         derive(self.views, loaded.state, loaded.version, self.plans)
+        self.loader.keep_snapshot(loaded)
         if isinstance(loaded.state, WorkflowState) and self.bells is not None:
             live = loaded.state.live
             ringing = live is not None and loaded.state.pause is None

@@ -28,6 +28,9 @@ PLANS_MAX = 256
 SNAPSHOT_EVERY = 500
 """Commits between snapshots: reading that many takes a few milliseconds, so fewer are not worth a write."""
 
+SNAPSHOTS_REMEMBERED_MAX = 10_000
+"""Streams of which a process remembers how far it kept them; forgetting costs a write too many."""
+
 
 class PlanCache:
     """Documents by digest, compiled, shared by all runs; the same digest is for ever the same plan."""
@@ -77,6 +80,7 @@ class Loader:
     def __init__(self, events: EventStore, plans: PlanCache, snapshots: Snapshots | None = None) -> None:
         self._events = events
         self._snapshots = snapshots
+        self._kept_versions: dict[StreamName, int] = {}
         self.plans = plans
 
     def load(self, stream: StreamName, known: Loaded | None = None) -> Loaded:
@@ -118,11 +122,17 @@ class Loader:
         return state
 
     def keep_snapshot(self, loaded: Loaded) -> None:
-        """Keep what was folded, so that the next cold reader begins there."""
-        if self._snapshots is not None and isinstance(loaded.state, Run):
-            self._snapshots.put(
-                Snapshot(loaded.stream, loaded.version, FOLD_VERSION, loaded.hash, snapshot.dump(loaded.state))
-            )
+        """Keep what was folded if enough was stored since this process kept the last, so that the next cold reader begins there."""
+        if self._snapshots is None or not isinstance(loaded.state, Run):
+            return
+        if loaded.version - self._kept_versions.get(loaded.stream, 0) < SNAPSHOT_EVERY:
+            return
+        self._snapshots.put(
+            Snapshot(loaded.stream, loaded.version, FOLD_VERSION, loaded.hash, snapshot.dump(loaded.state))
+        )
+        if len(self._kept_versions) >= SNAPSHOTS_REMEMBERED_MAX:
+            self._kept_versions.clear()
+        self._kept_versions[loaded.stream] = loaded.version
 
     def _fold(self, loaded: Loaded, records: list[Record]) -> Loaded:
         if not records:
