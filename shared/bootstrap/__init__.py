@@ -1,83 +1,22 @@
-"""Picks adapters and puts the use cases together: the only place that makes clients and opens files."""
+"""Picks adapters and puts the use cases together: the only place that makes clients and opens files.
 
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
+`aws` holds the deployed engine's parts and `local` one machine's. Each is imported only by whoever uses it: a function on AWS must not pay for
+SQLite, nor the command for boto3.
+"""
 
-from shared.ports import Effects
-from shared.stores.directory import DirectoryDocuments
-from shared.stores.sqlite import SqliteDatabase, SqliteDues, SqliteSnapshots, SqliteStore, SqliteViews
-from shared.usecases.control import Control
-from shared.usecases.loading import Loader, PlanCache
-from shared.usecases.transact import Transact
+from typing import TYPE_CHECKING, Any
 
-LOCAL_KEPT_MAX = 20_000
-"""Live streams that the engine of one machine keeps folded; ended ones are dropped at once."""
+from shared.bootstrap.origins import new_id, new_ulid, utc_now
+
+if TYPE_CHECKING:
+    from shared.bootstrap.local import LOCAL_KEPT_MAX, LocalParts, local_parts
+
+__all__ = ["LOCAL_KEPT_MAX", "LocalParts", "local_parts", "new_id", "new_ulid", "utc_now"]
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+def __getattr__(name: str) -> Any:
+    if name in {"LOCAL_KEPT_MAX", "LocalParts", "local_parts"}:
+        from shared.bootstrap import local
 
-
-def new_id() -> str:
-    """Unique for ever, in any process."""
-    return uuid.uuid4().hex
-
-
-def new_ulid() -> str:
-    """Unique, and sorted by time: for ids that people see in lists."""
-    # Imported here because a Lambda that makes no run ids should not pay for it.
-    from ulid import ULID
-
-    return str(ULID())
-
-
-@dataclass(frozen=True, slots=True)
-class LocalParts:
-    """Everything that works on the files of one home."""
-
-    database: SqliteDatabase
-    store: SqliteStore
-    dues: SqliteDues
-    snapshots: SqliteSnapshots
-    views: SqliteViews
-    documents: DirectoryDocuments
-    plans: PlanCache
-    loader: Loader
-    transact: Transact
-    control: Control
-
-    def close(self) -> None:
-        self.database.close()
-
-
-def local_parts(
-    database: Path,
-    documents: Path,
-    effects: Effects,
-    *,
-    synchronous: Literal["FULL", "NORMAL"] = "FULL",
-    read_only: bool = False,
-    now: Callable[[], datetime] = utc_now,
-) -> LocalParts:
-    """Open a home's files. Raises what `SqliteDatabase` raises."""
-    opened = SqliteDatabase(database, synchronous=synchronous, read_only=read_only)
-    store, dues, snapshots, views = (
-        SqliteStore(opened),
-        SqliteDues(opened),
-        SqliteSnapshots(opened),
-        SqliteViews(opened),
-    )
-    kept = DirectoryDocuments(documents)
-    plans = PlanCache(kept)
-    loader = Loader(store, plans, snapshots)
-    transact = Transact(store, dues, loader, effects, now=now, new_id=new_id, kept_max=LOCAL_KEPT_MAX)
-
-    def known_workflows() -> list[str]:
-        return [row.workflow for row in views.workflows(limit=1000)[0]]
-
-    control = Control(transact, kept, new_id=new_ulid, known_workflows=known_workflows)
-    return LocalParts(opened, store, dues, snapshots, views, kept, plans, loader, transact, control)
+        return getattr(local, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

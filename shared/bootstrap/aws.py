@@ -5,12 +5,13 @@ for the clients it needs and no others.
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from shared.bootstrap import new_id, new_ulid, utc_now
+from shared.bootstrap.origins import new_id, new_ulid, utc_now
 from shared.settings import Settings
 from shared.state.workflow import WorkflowState
 from shared.usecases.admission import Admission
@@ -43,8 +44,9 @@ SDK_TRIES = 4
 class Aws:
     """Adapters and use cases on AWS, by name."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
+        self.now = now
 
     # --- stores -------------------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Aws:
 
     @cached_property
     def transact(self) -> Transact:
-        return Transact(self.store, self.dues, self.loader, self.effects, now=utc_now, new_id=new_id)
+        return Transact(self.store, self.dues, self.loader, self.effects, now=self.now, new_id=new_id)
 
     @cached_property
     def control(self) -> Control:
@@ -129,7 +131,7 @@ class Aws:
 
     @cached_property
     def dispatch(self) -> Dispatch:
-        return Dispatch(self.transact, self.executors, now=utc_now, claimer=_process_name())
+        return Dispatch(self.transact, self.executors, now=self.now, claimer=_process_name())
 
     @cached_property
     def work(self) -> Work:
@@ -137,7 +139,7 @@ class Aws:
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep(self.transact, self.dues, self.effects, self.settle, now=utc_now)
+        return Sweep(self.transact, self.dues, self.effects, self.settle, now=self.now)
 
     def settle(self, loaded: Loaded) -> None:
         """Make views and bells of a stream's newest version true."""
@@ -191,7 +193,7 @@ class Aws:
         from shared.executors.emr import EmrExecutor
 
         client = self._target_client("emr", sent_twice_is_harmless=False)
-        return EmrExecutor(client, self.workspace, now=utc_now)
+        return EmrExecutor(client, self.workspace, now=self.now)
 
     @cached_property
     def ssm(self) -> "SsmExecutor":
@@ -204,7 +206,7 @@ class Aws:
             region=os.environ.get("AWS_REGION", ""),
         )
         client = self._target_client("ssm", sent_twice_is_harmless=False)
-        return SsmExecutor(client, given, self.workspace, now=utc_now)
+        return SsmExecutor(client, given, self.workspace, now=self.now)
 
     def _target_client(self, service: str, *, sent_twice_is_harmless: bool) -> Any:
         import boto3
