@@ -18,7 +18,7 @@ Nothing here waits: not for work, not for a grace period, not for a slow server.
 """
 
 # Strings instead of Path objects: each Path costs as much as the system call it is for.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH116, PTH119, PTH208
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH116, PTH119, PTH120, PTH208
 
 import contextlib
 import errno
@@ -184,12 +184,12 @@ class ProcessExecutor:
                 self._follow(part)
             return handle
         try:
-            self._prepare(request, plan, directory)
+            is_new = self._prepare(request, plan, directory)
             for host in plan.hosts or ("",):
                 guard = f"{directory}/hosts/{host}" if host else directory
                 if any(part.guard == guard for part in self._live.get(attempt, ())):
                     continue
-                if evidence.claim_of(guard) is not None:
+                if not is_new and evidence.claim_of(guard) is not None:
                     self._follow(_Part(attempt, request.token, guard))
                 else:
                     self._spawn(request, plan, _Part(attempt, request.token, guard), host)
@@ -335,15 +335,11 @@ class ProcessExecutor:
 
     # --- starting -------------------------------------------------------------------------------------------------------
 
-    def _prepare(self, request: Request, plan: Plan, directory: str) -> None:
-        """Directories and small inputs; doing it again before anything began changes nothing."""
-        try:
-            os.mkdir(directory)
-        except FileNotFoundError:
-            os.makedirs(directory)
-        except FileExistsError:
-            if not plan.hosts and evidence.claim_of(directory) is not None:
-                return
+    def _prepare(self, request: Request, plan: Plan, directory: str) -> bool:
+        """Directories and small inputs; doing it again before anything began changes nothing. Whether nobody had come so far before."""
+        is_new = _made(directory)
+        if not is_new and not plan.hosts and evidence.claim_of(directory) is not None:
+            return False
         text = request_text(request, plan)
         descriptor = os.open(f"{directory}/request.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -371,6 +367,7 @@ class ProcessExecutor:
                 self._place_input(work if host in plan.remotes else plan.directory or work, one)
             if host not in plan.remotes and plan.user is not None and plan.user != self._plan.base["USER"]:
                 _hand_to(plan.user, work)
+        return is_new
 
     def _place_input(self, work: str, one: Mapping[str, Any]) -> None:
         path = evidence.inside(one["path"])
@@ -844,6 +841,20 @@ def _combined(reference: Reference, each: Mapping[str, Report]) -> Report:
         if succeeded
         else {},
     )
+
+
+def _made(directory: str) -> bool:
+    """Whether the attempt's directory was not there. Most often its job's is not there either."""
+    for _ in range(2):
+        try:
+            os.mkdir(directory)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(directory), exist_ok=True)
+        except FileExistsError:
+            return False
+        else:
+            return True
+    raise FileNotFoundError(errno.ENOENT, "it vanishes as soon as it is made", directory)
 
 
 def _outputs_path(part: _Part) -> str:

@@ -332,9 +332,12 @@ def _unknown_host(name: str, hosts: Mapping[str, HostSettings]) -> str:
     )
 
 
+_ENCODER = json.JSONEncoder(default=dict)
+
+
 def request_text(request: Request, plan: Plan) -> str:
     """What is kept beside the attempt: the request, with the content of files left out. Secrets are references in it."""
-    return json.dumps(
+    return _ENCODER.encode(
         {
             "token": request.token,
             "run": request.run,
@@ -344,8 +347,7 @@ def request_text(request: Request, plan: Plan) -> str:
             "body": request.body,
             "inputs": [{key: one[key] for key in one if key != "content"} for one in request.inputs],
             "outputs": request.outputs,
-        },
-        default=dict,
+        }
     )
 
 
