@@ -33,6 +33,7 @@ _LAMBDA = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", PY
 _LEFT_OUT_SUFFIXES = (".pyc", ".pyi", ".c", ".h", ".pyx", ".pxd", ".md", ".dist-info")
 _LEFT_OUT = (
     "bin/",
+    "functions/api/embedded.py",  # the API in the embedded engine's server
     "pydantic/v1/",  # the old API
     "pydantic/mypy.py",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/swagger-ui",  # JavaScript of a page we do not show
@@ -92,11 +93,11 @@ def _install(platform: Platform, target: Path) -> None:
 
 def _files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
         parts = path.relative_to(folder).parts
+        name = "/".join([prefix, *parts] if prefix else parts)
         dropped = any(part.endswith((".dist-info", "__pycache__")) for part in parts)
         if path.is_file() and not dropped and not name.endswith(_LEFT_OUT_SUFFIXES) and not name.startswith(_LEFT_OUT):
-            yield (f"{prefix}/{name}" if prefix else name), path
+            yield name, path
 
 
 def _is_of_layer(name: str) -> bool:

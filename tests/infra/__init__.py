@@ -1,0 +1,1 @@
+"""The synthesized templates, read as what AWS will do with them."""

@@ -1,0 +1,51 @@
+"""Templates are synthesized in a process of their own, once for the same sources, so collecting these tests imports no CDK."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.infra.template import Template
+
+VARIANTS: Mapping[str, Mapping[str, object]] = {
+    "prod": {"stage": "prod"},
+    "dev": {"stage": "dev"},
+    "host": {"stage": "dev", "platform": "host"},
+    # Everything that can be switched on.
+    "full": {
+        "stage": "test",
+        "demo": True,
+        "api_access": "jwt,iam",
+        "cors_origins": "https://a.example",
+        "alarm_email": "oncall@example.com",
+        "batching_window_seconds": 1,
+        "input_buckets": "lake",
+        "passed_roles": "arn:aws:iam::123456789012:role/EMR_DefaultRole",
+        "emr_serverless_applications": "00f1abc",
+        "oidc_issuer": "https://id.example/realms/data",
+        "oidc_audience": "runfold",
+        "hosts": {"warehouse": {"instance": "i-0123456789abcdef0"}},
+        "tags": {"team": "data"},
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[str, Template]:
+    from infra.assembly import assemblies
+
+    return {name: Template(folder, str(VARIANTS[name]["stage"])) for name, folder in assemblies(VARIANTS).items()}
+
+
+@pytest.fixture(scope="session")
+def prod(templates: dict[str, Template]) -> Template:
+    return templates["prod"]
+
+
+@pytest.fixture(scope="session")
+def full(templates: dict[str, Template]) -> Template:
+    return templates["full"]
+
+
+@pytest.fixture(scope="session", params=sorted(VARIANTS))
+def template(request: pytest.FixtureRequest, templates: dict[str, Template]) -> Template:
+    return templates[request.param]
