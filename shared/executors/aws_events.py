@@ -25,7 +25,12 @@ class AwsEvents:
     def __init__(self, executors: Mapping[str, Told]) -> None:
         self._by_source = {
             source: executors[kind]
-            for source, kind in (("aws.ecs", "ecs"), ("aws.emr", "emr"), ("aws.ssm", "ssm"))
+            for source, kind in (
+                ("aws.ecs", "ecs"),
+                ("aws.emr", "emr"),
+                ("aws.emr-serverless", "emr"),
+                ("aws.ssm", "ssm"),
+            )
             if kind in executors
         }
 

@@ -7,8 +7,10 @@ whether a request was heard looks for it. EMR's events may be lost and come in a
 * What steps leave lies in the attempt's workspace in S3, whose address they get in `RUNFOLD_WORKSPACE`.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,8 @@ LOOK_BACK = timedelta(days=3)
 """How old a request may be that is looked for by its marker. Doubts are looked at from the first minute on."""
 PAGES_MAX = 40
 """Of 50 clusters or steps each, looked through for one marker."""
+DECLARED_BYTES_MAX = 200_000
+"""200 paths of 512 characters."""
 CLUSTERS_MAX = 100
 """Living clusters whose steps are looked through."""
 
@@ -66,7 +70,7 @@ class EmrExecutor:
         if body.get("secrets"):
             raise TargetRefused("EMR hands no secrets to steps: let the program read the secret, and give it the ARN")
         steps = self._steps(request)
-        self._bring(request)
+        inputs_brought(request, self._workspace)
         try:
             if body.get("cluster") is not None:
                 answer: Any = self._client.run_job_flow(**self._cluster(request, steps))
@@ -129,20 +133,17 @@ class EmrExecutor:
     def reports_of(self, event: Mapping[str, Any]) -> list[Report]:
         """An event only says where to look; nothing when it is about something that is not ours (fault 33)."""
         detail = event.get("detail")
-        name = str(detail.get("name", "")) if isinstance(detail, Mapping) else ""
-        found = _MARKER.search(name)
-        if found is None or not isinstance(detail, Mapping):
+        reference = attempt_in(str(detail.get("name", "")), None) if isinstance(detail, Mapping) else None
+        if reference is None or not isinstance(detail, Mapping):
             return []
-        token, run, job, attempt = found.groups()
-        if attempt_token(RunId(run), JobName(job), int(attempt)) != token:
-            return []
+        token = reference.token
         cluster, step = str(detail.get("clusterId", "")), detail.get("stepId")
         try:
             own = self._is_own(cluster, token) if step else True
             handle = Handle(cluster if own else f"{cluster}/{','.join(self._ids_of(cluster, token))}")
         except AwsError as error:
             raise failure_of(error, "look at the steps of an event") from error
-        return self.observe([Reference(Token(token), RunId(run), JobName(job), int(attempt), handle)])
+        return self.observe([with_declared(replace(reference, handle=handle), self._workspace)])
 
     # --- starting -------------------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class EmrExecutor:
         tags = [{"Key": f"runfold:{key}", "Value": value} for key, value in _names(request).items()]
         return {
             **given,
-            "Name": _marked(str(given.get("Name") or f"{workflow_of(request.run)} {request.job}"), request),
+            "Name": marked(str(given.get("Name") or f"{workflow_of(request.run)} {request.job}"), request),
             "Steps": steps,
             "Instances": {**(given.get("Instances") or {}), "KeepJobFlowAliveWhenNoSteps": False},
             "Tags": [*(given.get("Tags") or ()), *tags],
@@ -167,7 +168,7 @@ class EmrExecutor:
             place = self._workspace.address(self._workspace.key(request.run, request.job, request.attempt))
             ours |= {"RUNFOLD_WORKSPACE": place.rstrip("/"), "RUNFOLD_OUTPUTS": f"{place}outputs.json"}
         for given in request.body.get("steps") or request.body.get("cluster", {}).get("Steps") or ():
-            step = {**given, "Name": _marked(str(given["Name"]), request)}
+            step = {**given, "Name": marked(str(given["Name"]), request)}
             jar = {**given["HadoopJarStep"]}
             jar["Args"] = self._arguments(str(given["Name"]), jar, environment, ours)
             step["HadoopJarStep"] = jar
@@ -202,24 +203,6 @@ class EmrExecutor:
             )
         return args
 
-    def _bring(self, request: Request) -> None:
-        """Inputs into the workspace, where steps find them as `$RUNFOLD_WORKSPACE/inputs/PATH`."""
-        if not request.inputs and not request.outputs:
-            return
-        space = self._workspace
-        if space is None:
-            raise TargetRefused("the deployment has no bucket for files, so steps can have no inputs and outputs")
-        for one in request.inputs:
-            key = space.key(request.run, request.job, request.attempt, f"inputs/{inside(str(one['path']))}")
-            if one.get("content") is not None:
-                space.put(key, str(one["content"]).encode())
-            elif one.get("s3") or one.get("artifact"):
-                space.copy(space.address_of_artifact(str(one.get("s3") or one["artifact"])), key)
-            else:
-                raise TargetRefused(
-                    f"the input {one['path']}: for EMR only S3 and earlier jobs can be a source, not a URL"
-                )
-
     # --- observing ------------------------------------------------------------------------------------------------------
 
     def _observed(self, reference: Reference, states: dict[str, Mapping[str, Any]]) -> Report:
@@ -228,11 +211,13 @@ class EmrExecutor:
             return _report(reference, "missing")
         cluster, _, named = handle.partition("/")
         ids = named.split(",") if named else []
-        steps = list(self._listed(cluster, ids) if ids else self._all_steps(cluster))
-        # Newest first, as EMR lists them, whatever was asked for.
-        steps.sort(key=lambda step: ids.index(step["Id"]) if step["Id"] in ids else 0)
-        if not ids:
-            steps.reverse()
+        steps = self._steps_of(cluster, ids)
+        if any(step["Status"]["State"] not in _ENDED_STEPS for step in steps) or not steps:
+            if cluster not in states:
+                states[cluster] = self._client.describe_cluster(ClusterId=cluster)["Cluster"]["Status"]
+            if states[cluster]["State"] in _ENDED_CLUSTERS:
+                # The steps may have ended after they were listed, and the cluster with them.
+                steps = self._steps_of(cluster, ids)
         times = {
             "handle": handle,
             "started_at": min(filter(None, (_time(step, "StartDateTime") for step in steps)), default=None),
@@ -268,24 +253,19 @@ class EmrExecutor:
         return self._succeeded(reference, times)
 
     def _succeeded(self, reference: Reference, times: Mapping[str, Any]) -> Report:
-        space = self._workspace
-        if space is None:
-            return _report(reference, "succeeded", **times)
-        key = space.key(reference.run, reference.job, reference.attempt)
         try:
-            data = space.get(f"{key}outputs.json", last_bytes=OUTPUTS_BYTES_MAX + 1)
-            outputs = json_object(data) if data else {}
-            there = space.list(f"{key}files/") if reference.outputs else {}
-            files = {}
-            for one in reference.outputs:
-                path = str(one["path"])
-                if path in there:
-                    files[path] = there[path]
-                elif not one.get("optional"):
-                    raise Unfit(f"declared output {path} is missing: steps write it to $RUNFOLD_WORKSPACE/files/{path}")
+            outputs, files = outputs_left(reference, self._workspace)
         except Unfit as error:
             return _report(reference, "failed", failure="user", reason=str(error), **times)
         return _report(reference, "succeeded", outputs=outputs, files=files, **times)
+
+    def _steps_of(self, cluster: str, ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """These steps, or all of the cluster's, in the order in which they run."""
+        if not ids:
+            return list(self._all_steps(cluster))[::-1]
+        found = {str(step["Id"]): step for step in self._listed(cluster, ids)}
+        # EMR lists the newest first, whatever was asked for.
+        return [found[number] for number in ids if number in found]
 
     def _listed(self, cluster: str, ids: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         for start in range(0, len(ids), STEP_IDS_MAX):
@@ -339,6 +319,64 @@ class EmrExecutor:
         return _is_marked(self._client.describe_cluster(ClusterId=cluster)["Cluster"]["Name"], token)
 
 
+def inputs_brought(request: Request, space: Workspace | None) -> None:
+    """Inputs into the workspace, where steps find them as `$RUNFOLD_WORKSPACE/inputs/PATH`."""
+    if not request.inputs and not request.outputs:
+        return
+    if space is None:
+        raise TargetRefused("the deployment has no bucket for files, so steps can have no inputs and outputs")
+    for one in request.inputs:
+        key = space.key(request.run, request.job, request.attempt, f"inputs/{inside(str(one['path']))}")
+        if one.get("content") is not None:
+            space.put(key, str(one["content"]).encode())
+        elif one.get("s3") or one.get("artifact"):
+            space.copy(space.address_of_artifact(str(one.get("s3") or one["artifact"])), key)
+        else:
+            raise TargetRefused(f"the input {one['path']}: for EMR only S3 and earlier jobs can be a source, not a URL")
+    if request.outputs:
+        # For whoever learns of the end from an event, which does not say what was to be left.
+        declared = [{"path": one["path"], "optional": bool(one.get("optional"))} for one in request.outputs]
+        space.put(space.key(request.run, request.job, request.attempt, "declared"), json.dumps(declared).encode())
+
+
+def with_declared(reference: Reference, space: Workspace | None) -> Reference:
+    """With the outputs that the attempt declared when it was started."""
+    if space is None:
+        return reference
+    key = space.key(reference.run, reference.job, reference.attempt, "declared")
+    data = space.get(key, last_bytes=DECLARED_BYTES_MAX)
+    return replace(reference, outputs=tuple(json.loads(data))) if data else reference
+
+
+def outputs_left(reference: Reference, space: Workspace | None) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """What steps wrote into the workspace. `Unfit` when it is not what was declared."""
+    if space is None:
+        return {}, {}
+    key = space.key(reference.run, reference.job, reference.attempt)
+    data = space.get(f"{key}outputs.json", last_bytes=OUTPUTS_BYTES_MAX + 1)
+    outputs = json_object(data) if data else {}
+    there = space.list(f"{key}files/") if reference.outputs else {}
+    files = {}
+    for one in reference.outputs:
+        path = str(one["path"])
+        if path in there:
+            files[path] = there[path]
+        elif not one.get("optional"):
+            raise Unfit(f"declared output {path} is missing: steps write it to $RUNFOLD_WORKSPACE/files/{path}")
+    return outputs, files
+
+
+def attempt_in(name: str, handle: Handle | None) -> Reference | None:
+    """Which attempt a name's marker says; None when it is not one of ours. The token proves that we wrote it."""
+    found = _MARKER.search(name)
+    if found is None:
+        return None
+    token, run, job, attempt = found.groups()
+    if attempt_token(RunId(run), JobName(job), int(attempt)) != token:
+        return None
+    return Reference(Token(token), RunId(run), JobName(job), int(attempt), handle)
+
+
 def _pages(ask: Callable[[dict[str, str]], Any], key: str) -> Iterator[Mapping[str, Any]]:
     more: dict[str, str] = {}
     for _ in range(PAGES_MAX):
@@ -367,7 +405,8 @@ def _names(request: Request) -> dict[str, str]:
     return {"run": request.run, "job": request.job, "attempt": str(request.attempt), "token": request.token}
 
 
-def _marked(name: str, request: Request) -> str:
+def marked(name: str, request: Request) -> str:
+    """The user's name for it, with the marker behind."""
     marker = f" #{request.token} {request.run}/{request.job}/{request.attempt}"
     return name[: NAME_MAX - len(marker)] + marker
 

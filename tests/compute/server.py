@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from tests.compute.answers import NotServed, Refused
 from tests.compute.ecs import Ecs
 from tests.compute.emr import Emr
+from tests.compute.emr_serverless import EmrServerless
 from tests.compute.events import Events
 from tests.compute.faults import Faults
 from tests.compute.objects import Objects
@@ -52,8 +54,11 @@ class Compute:
         }
         self.ecs = Ecs(self.faults, self.events, self._processes, base)
         self.emr = Emr(self.faults, self.events, self._processes, base)
+        self.emr_serverless = EmrServerless(self.events, self._processes, base)
         self.ssm = Ssm(self.faults, self.events, self._processes, base, self.objects)
         self.calls: list[str] = []
+        self.before: dict[str, Callable[[], Any]] = {}
+        """Operation to what happens just before it is answered: for races that would otherwise be rare."""
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> "Compute":
@@ -71,9 +76,13 @@ class Compute:
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def answer(self, target: str, body: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, method: str, path: str, target: str, body: dict[str, Any]) -> dict[str, Any]:
         prefix, _, operation = target.rpartition(".")
+        by_path = EmrServerless.operation(method, path)
+        operation = by_path or operation
         self.calls.append(operation)
+        if operation in self.before:
+            self.before[operation]()
         faults = self.faults
         if faults.takes(faults.throttled, operation):
             raise Refused("ThrottlingException", "Rate exceeded")
@@ -81,15 +90,19 @@ class Compute:
             raise Refused("ServerException", "Service unavailable", status=500)
         if operation in faults.refused:
             raise Refused(*faults.refused[operation])
+        if by_path is not None:
+            return self._done(operation, self.emr_serverless.call(operation, path, body))
         if prefix == "secretsmanager":
             return {"SecretString": self.ecs.secrets[body["SecretId"]]}
         for service in (self.ecs, self.emr, self.ssm):
             if prefix == service.prefix:
-                result: dict[str, Any] = service.call(operation, body)
-                if faults.takes(faults.silent, operation):
-                    raise ConnectionResetError
-                return result
+                return self._done(operation, service.call(operation, body))
         raise NotServed(target)
+
+    def _done(self, operation: str, result: dict[str, Any]) -> dict[str, Any]:
+        if self.faults.takes(self.faults.silent, operation):
+            raise ConnectionResetError
+        return result
 
     def control(self, name: str, given: Any) -> Any:
         match name:
@@ -145,7 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.startswith("/_control/"):
                 answer = compute.control(self.path.removeprefix("/_control/"), json.loads(body or b"{}"))
             else:
-                answer = compute.answer(headers.get("x-amz-target", ""), json.loads(body or b"{}"))
+                answer = compute.answer(
+                    self.command, self.path, headers.get("x-amz-target", ""), json.loads(body or b"{}")
+                )
             self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/x-amz-json-1.1"})
         except Refused as error:
             told = {"__type": error.code, "message": error.message, **error.more}

@@ -16,7 +16,7 @@ from tests.compute import Compute
 
 RUN = RunId("nightly@2026-11-22T02:00:00Z")
 BUCKET = "workspaces"
-WAIT_SECONDS_MAX = 15.0
+WAIT_SECONDS_MAX = 30.0
 ENDED = ("succeeded", "failed", "cancelled", "unknown", "missing")
 
 
@@ -24,7 +24,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def client(compute: Compute, service: str, *, harmless: bool = False, answer_seconds: float | None = None) -> Any:
+def client(compute: Compute, service: str, *, harmless: bool = False) -> Any:
     """As the deployment makes it, but for the address."""
     config = client_config(sent_twice_is_harmless=harmless)
     return boto3.client(
@@ -63,19 +63,21 @@ class World:
     def look(self, request: Request, handle: Handle | None = None) -> Report:
         return self.executor.observe([self.reference(request, handle)])[0]
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], seen: Any = None) -> Any:
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while not (answer := condition()):
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, f"it stayed at {seen}"
             time.sleep(0.02)
         return answer
 
     def until_status(self, request: Request, handle: Handle | None, *statuses: str) -> Report:
-        def reached() -> Report | None:
-            reports = self.executor.observe([self.reference(request, handle)])
-            return reports[0] if reports and reports[0].status in statuses else None
+        seen: list[Report] = []
 
-        report: Report = self.until(reached)
+        def reached() -> Report | None:
+            seen[:] = self.executor.observe([self.reference(request, handle)])
+            return seen[0] if seen and seen[0].status in statuses else None
+
+        report: Report = self.until(reached, seen)
         return report
 
     def end(self, request: Request, handle: Handle | None) -> Report:

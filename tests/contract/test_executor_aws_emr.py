@@ -9,6 +9,7 @@ import pytest
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws_events import AwsEvents
 from shared.executors.emr import NAME_MAX, EmrExecutor
+from shared.executors.emr_serverless import EmrServerlessExecutor, EmrTargets
 from shared.ids import Handle
 from shared.ports import Executor, Request
 from tests.compute import Compute
@@ -178,6 +179,15 @@ def test_a_cluster_that_ends_takes_its_pending_steps_with_it(world: EmrWorld) ->
     assert "INSTANCE_FAILURE" in report.reason
 
 
+def test_steps_that_end_between_two_looks_ended_by_themselves(world: EmrWorld) -> None:
+    request = world.steps("sleep 0.2", cluster=CLUSTER)
+    handle = world.executor.start(request)
+    cluster = world.compute.emr.clusters[handle]
+    # The steps are listed while they run; when their cluster is described, all is over.
+    world.compute.before["DescribeCluster"] = lambda: world.until(cluster.ended)
+    assert world.look(request, handle).status == "succeeded"
+
+
 def test_a_full_cluster_takes_steps_later(world: EmrWorld) -> None:  # fault 19
     world.compute.faults.steps_max = 1
     number = world.live()
@@ -290,9 +300,11 @@ def test_what_emr_can_never_do_is_refused_in_a_sentence(world: EmrWorld, body: d
 def test_events_only_say_where_to_look(world: EmrWorld) -> None:  # faults 32, 33 and 35
     world.compute.faults.events_reversed = 3
     number = world.live()
-    request = world.steps("exit 0", cluster_id=number)
+    text = 'echo x >x && aws s3 cp x "$RUNFOLD_WORKSPACE/files/x"'
+    request = world.steps(text, cluster_id=number, outputs=[{"path": "x"}, {"path": "y", "optional": True}])
     handle = world.executor.start(request)
     report = world.end(request, handle)
+    assert list(report.files) == ["x"]
     translate = AwsEvents({"emr": world.executor})  # type: ignore[dict-item]
     world.until(lambda: any("stepId" in one["detail"] for one in world.compute.events.sent))
     for event in world.compute.events.sent:
@@ -311,6 +323,81 @@ def test_a_clusters_own_events_lead_to_its_attempt(world: EmrWorld) -> None:
     assert {timeless(one) for event in world.compute.events.sent for one in _hashable(translate(event))} == {
         _plain(timeless(report))
     }
+
+
+# --- serverless -----------------------------------------------------------------------------------------------------------
+
+APPLICATION = "arn:aws:emr-serverless:eu-central-1:123456789012:/applications/00abc"
+ROLE = "arn:aws:iam::123456789012:role/spark"
+
+
+def serverless(world: EmrWorld) -> EmrWorld:
+    """The same world with both kinds of EMR behind one executor."""
+    alone = EmrServerlessExecutor(
+        client(world.compute, "emr-serverless"), workspace(world.compute), execution_role=ROLE
+    )
+    world.again()
+    assert isinstance(world.executor, EmrExecutor)
+    world.executor = EmrTargets(world.executor, alone)
+    return world
+
+
+def spark(world: EmrWorld, text: str, *options: str, **more: Any) -> Request:
+    args = ["spark-submit", *options, "/bin/sh", "-c", text]
+    step = {"Name": "s", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
+    return world.request(steps=[step], cluster_id=APPLICATION, **more)
+
+
+def test_an_application_runs_a_spark_step_with_variables_and_files(world: EmrWorld) -> None:
+    text = '[ "$VALUE" = "a b" ] && echo x >x && aws s3 cp x "$RUNFOLD_WORKSPACE/files/x"'
+    request = spark(serverless(world), text, "--conf", "a=b", environment={"VALUE": "a b"}, outputs=[{"path": "x"}])
+    handle = world.executor.start(request)
+    report = world.end(request, handle)
+    assert (report.status, list(report.files)) == ("succeeded", ["x"]), report
+    run = next(iter(world.compute.emr_serverless.runs.values()))
+    assert run["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"] == "--conf a=b"
+    assert run["executionRole"] == ROLE
+    translate = AwsEvents({"emr": world.executor})  # type: ignore[dict-item]
+    world.until(lambda: len(world.compute.events.sent) >= 2)
+    for event in world.compute.events.sent:
+        assert [timeless(one) for one in translate(event)] == [timeless(report)]
+
+
+def test_an_application_starts_once_for_a_token_whatever_was_heard(world: EmrWorld) -> None:
+    request = spark(serverless(world), "exit 3")
+    world.compute.faults.silent = {"StartJobRun": 1}
+    with pytest.raises(TargetSilent):
+        world.executor.start(request)
+    assert world.look(request).status == "missing"
+    report = world.run(request)
+    assert (report.status, report.failure) == ("failed", "user")
+    assert len(world.compute.emr_serverless.runs) == 1
+
+
+def test_a_job_run_is_stopped_and_clusters_are_still_served(world: EmrWorld) -> None:
+    request = spark(serverless(world), "sleep 30")
+    handle = world.executor.start(request)
+    world.until_status(request, handle, "running")
+    world.executor.stop(world.reference(request, handle), grace_seconds=1)
+    assert world.end(request, handle).status == "cancelled"
+    world.executor.stop(world.reference(request, handle), grace_seconds=1)
+    assert world.run(world.steps("exit 0", cluster=CLUSTER, attempt=2)).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["sh", "-c", "true"], "spark-submit"),
+        (["spark-submit", "--conf", "a=b c", "x"], "one line"),
+        (["spark-submit", "--verbose"], "no program"),
+    ],
+)
+def test_what_an_application_cannot_run_is_refused(world: EmrWorld, args: list[str], words: str) -> None:
+    step = {"Name": "s", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
+    with pytest.raises(TargetRefused, match=words):
+        serverless(world).executor.start(world.request(cluster_id=APPLICATION, steps=[step]))
+    with pytest.raises(TargetRefused, match="each step"):
+        world.executor.start(world.request(cluster_id=APPLICATION, steps=[step, step]))
 
 
 def _hashable(reports: Any) -> Any:
