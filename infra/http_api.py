@@ -71,7 +71,7 @@ class HttpApi(Construct):
                 path=path, methods=[http.HttpMethod.GET], integration=integration, authorizer=http.HttpNoneAuthorizer()
             ):
                 reason = "Health and the API's description are for everybody: they tell nothing of workflows or runs."
-                acknowledge(route, {"AwsSolutions-APIG4": reason, "Serverless-APIGWDefaultAuthorization": reason})
+                acknowledge(route, {"AwsSolutions-APIG4": reason})
         # This prefix shares one permission among all groups; others use up the account's few resource policies of CloudWatch.
         log_group = logs.LogGroup(
             self,
