@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws import AwsError, failure_of, message_of, tries_once
-from shared.executors.process.evidence import inside
-from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, json_object
+from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, inside, json_object
 from shared.ids import Handle, JobName, RunId, Token, attempt_token, workflow_of
 from shared.ports import Reference, Report, Request
 

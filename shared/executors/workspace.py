@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shared.errors import TargetRefused, TargetUnavailable
 from shared.executors.aws import AwsError, code_of, message_of
-from shared.executors.process.evidence import OUTPUTS_BYTES_MAX, Unfit, inside
 from shared.ids import JobName, RunId
 
 if TYPE_CHECKING:
@@ -24,8 +23,12 @@ if TYPE_CHECKING:
 LISTED_MAX = 1_000
 """Files of one attempt looked at; a job declares at most 200."""
 
-# `Unfit`: what a job left behind is not what it declared.
-__all__ = ["OUTPUTS_BYTES_MAX", "Unfit", "Workspace", "input_lines", "json_object", "read_result"]
+OUTPUTS_BYTES_MAX = 65_536
+"""Of outputs.json, as on one machine (a test compares them). Importing it from there would double a function's cold start."""
+
+
+class Unfit(Exception):
+    """What the job left behind is not what it declared, or not what can be read."""
 
 
 class Workspace:
@@ -82,6 +85,14 @@ class Workspace:
         except AwsError as error:
             raise _unavailable(error, f"list {self.address(prefix)}") from error
         return {one["Key"].removeprefix(prefix): self.address(one["Key"]) for one in answer.get("Contents", [])}
+
+
+def inside(path: str) -> str:
+    """The path of a file in the job's directory; `TargetRefused` for one that leads out of it (fault 57)."""
+    parts = path.split("/")
+    if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise TargetRefused(f"{path!r} does not name a file inside the job's working directory")
+    return path
 
 
 def input_lines(inputs: Sequence[Mapping[str, Any]], workspace: Workspace) -> str:
