@@ -15,6 +15,7 @@ from shared.events import (
     AttemptFailed,
     AttemptQueued,
     AttemptSubmitted,
+    ClaimReleased,
     Event,
     JobMarked,
     LateReported,
@@ -131,6 +132,22 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
             case _:
                 pass
     return effects
+
+
+def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[datetime, Effect]]:
+    """What becomes due because of these events, and when: for a queue that can wait. The due row covers all of it, a little later."""
+    timed: list[tuple[datetime, Effect]] = []
+    for event in events:
+        match event:
+            case AttemptFailed(retry_at=at) if at is not None:
+                timed.append((at, AdvanceRun(run.run)))
+            case ClaimReleased(retry_at=at):
+                timed.append((at, StartAttempt(run.run, event.job, event.attempt)))
+            case RunRequested(start_after=at) if at is not None:
+                timed.append((at, AdvanceRun(run.run)))
+            case _:
+                pass
+    return timed
 
 
 def _to_be_stopped(run: Run, event: AttemptSubmitted) -> bool:

@@ -4,6 +4,7 @@ A send that fails is not an error of the decision, which is stored: the sweep ha
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from shared.codec import effects_to_json
@@ -33,7 +34,8 @@ class SqsEffects:
         self._queue_url = queue_url
 
     def send(self, effects: Iterable[Effect], *, delay_seconds: float = 0) -> None:
-        delay = min(max(int(delay_seconds), 0), DELAY_SECONDS_MAX)
+        # Whole seconds, and never early: what comes before its time is in vain.
+        delay = min(max(ceil(delay_seconds), 0), DELAY_SECONDS_MAX)
         for bodies in _batches(effects):
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "MessageBody": body, "DelaySeconds": delay} for number, body in enumerate(bodies)

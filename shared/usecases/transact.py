@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 
 from shared.codec import record_of
 from shared.decide.commands import Command
@@ -26,6 +27,7 @@ from shared.effects import (
     effects_of_workflow,
     pending_of_jobs,
     pending_of_workflow,
+    timed_effects_of_run,
 )
 from shared.errors import Conflict, Rejected
 from shared.events import Event
@@ -41,6 +43,8 @@ TRIES_MAX = 8
 grouped before they get here."""
 KEPT_MAX = 512
 """Streams whose newest state a warm process keeps."""
+DELAY_SECONDS_MAX = 900
+"""SQS delays a message by 15 minutes at most; what is due later is left to the sweep."""
 SKEW = timedelta(seconds=5)
 """Clocks of processes differ by less. A row due later than this is not being swept by anybody, so it cannot be moved away."""
 
@@ -69,8 +73,11 @@ class Transact:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         kept_max: int = KEPT_MAX,
+        effects_wait: bool = False,
     ) -> None:
+        """`effects_wait`: the queue of effects can delay a message, so that a retry need not wait for the sweep."""
         self._kept_max = kept_max
+        self._effects_wait = effects_wait
         self._events = events
         self._dues = dues
         self._effects = effects
@@ -174,7 +181,18 @@ class Transact:
             raise
         decided = self._keep(Loaded(stream, state, record.version, record.hash, now))
         self._effects.send(_effects(state, draft))
+        if self._effects_wait and isinstance(state, Run):
+            self._send_timed(state, draft.events, now)
         return Decided(decided, tuple(draft.events), rejected), taken
+
+    def _send_timed(self, run: Run, events: Sequence[Event], now: datetime) -> None:
+        by_delay: dict[int, dict[Effect, None]] = {}
+        for at, effect in timed_effects_of_run(run, events):
+            # Never early: what comes before its time is in vain.
+            by_delay.setdefault(ceil((at - now).total_seconds()), {})[effect] = None
+        for delay, effects in by_delay.items():
+            if 0 < delay <= DELAY_SECONDS_MAX:
+                self._effects.send(effects, delay_seconds=delay)
 
     def _decide(
         self, state: State, commands: Sequence[Command], now: datetime
