@@ -241,7 +241,9 @@ class SsmJob(_Job):
     type: Literal["ssm"]
     host: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
     """A host by name (from the deployment's host list) or by instance id."""
-    hosts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = Field(default=(), max_length=50)
+    hosts: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = Field(
+        default=(), max_length=50
+    )
     """Several hosts; SSM takes 50 by id. The job succeeds when it succeeded on each."""
     tag: dict[str, Annotated[str, StringConstraints(max_length=256)]] | None = None
     """Hosts that carry all these tags; none found fails the attempt."""

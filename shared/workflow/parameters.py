@@ -89,9 +89,7 @@ def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     try:
         if len(json.dumps(values, allow_nan=False).encode()) > VALUES_SIZE_MAX:
-            raise InvalidInput(
-                [Problem("params", f"have more than {VALUES_SIZE_MAX:,} bytes", "pass data as a file")]
-            )
+            raise InvalidInput([Problem("params", f"have more than {VALUES_SIZE_MAX:,} bytes", "pass data as a file")])
     except (ValueError, TypeError, RecursionError):
         raise InvalidInput([Problem("params", "hold what is not JSON", "no NaN, no Infinity")]) from None
     # What no schema has said anything about need not be judged by it.
