@@ -1,6 +1,7 @@
 """EMR: clusters that run their steps one after the other as real processes, and end with them or live on. No tokens: asking twice
 starts twice."""
 
+import copy
 import subprocess
 import threading
 import time
@@ -51,6 +52,11 @@ class Emr:
         self.clusters: dict[str, _Cluster] = {}
 
     def call(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            # Answers are written out while clusters go on.
+            return copy.deepcopy(self._called(operation, body))
+
+    def _called(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         match operation:
             case "RunJobFlow":
                 return self._start(body)
@@ -171,7 +177,7 @@ class Emr:
             with self._lock:
                 if step.facts["Status"]["State"] == "PENDING":
                     self._tell_step(self._cluster(body["ClusterId"]), step, "CANCELLED", "Cancelled by user")
-                elif step.process is not None:
+                elif step.process is not None and step.facts["Status"]["State"] not in STEP_ENDED:
                     step.facts["Status"]["State"] = "CANCEL_PENDING"
                     signal_group(step.process, 15 if body.get("StepCancellationOption") != "TERMINATE_PROCESS" else 9)
         return {"CancelStepsInfoList": told}
@@ -224,6 +230,10 @@ class Emr:
                 step.process = None
         if step.process is not None:
             code = self._processes.wait(step.process)
+        with self._lock:
+            self._ended(cluster, step, code)
+
+    def _ended(self, cluster: _Cluster, step: _Step, code: int) -> None:
         if cluster.ended():
             return
         if step.facts["Status"]["State"] == "CANCEL_PENDING" and code:
@@ -262,10 +272,11 @@ class Emr:
         self._events.emit("aws.emr", "EMR Step Status Change", detail, [])
 
     def _tell_cluster(self, cluster: _Cluster, state: str, code: str, message: str) -> None:
-        cluster.facts["Status"]["State"] = state
-        cluster.facts["Status"]["StateChangeReason"] = {"Code": code, "Message": message} if code else {}
-        if state in ENDED:
-            cluster.facts["Status"]["Timeline"]["EndDateTime"] = time.time()
+        with self._lock:
+            cluster.facts["Status"]["State"] = state
+            cluster.facts["Status"]["StateChangeReason"] = {"Code": code, "Message": message} if code else {}
+            if state in ENDED:
+                cluster.facts["Status"]["Timeline"]["EndDateTime"] = time.time()
         reason = f'{{"code":"{code}","message":"{message}"}}'
         detail = {
             "severity": "INFO",

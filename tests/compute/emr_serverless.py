@@ -72,7 +72,7 @@ class EmrServerless:
     def _run(self, number: str) -> dict[str, Any]:
         if number not in self.runs:
             raise Refused("ResourceNotFoundException", "JobRun does not exist", status=404)
-        run = self.runs[number]
+        run = dict(self.runs[number])
         return {key: value for key, value in run.items() if key not in ("clientToken", "request")}
 
     def _cancel(self, number: str) -> dict[str, Any]:
