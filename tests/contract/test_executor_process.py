@@ -785,8 +785,10 @@ def test_an_input_may_not_leave_the_working_directory(world: World, path: str) -
 
 
 def test_lines_come_back_with_times_in_the_order_they_came(world: World, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "gate")
-    request = world.shell(f"echo one; read x <{tmp_path}/gate; echo two >&2; read x <{tmp_path}/gate; printf three")
+    # One for each: whoever opens the first again may meet the writer that has not closed it yet.
+    for gate in ("first", "second"):
+        os.mkfifo(tmp_path / gate)
+    request = world.shell(f"echo one; read x <{tmp_path}/first; echo two >&2; read x <{tmp_path}/second; printf three")
     world.executor.start(request)
     directory = world.directory(request)
     world.until(lambda: (directory / "out").exists() and world.out(request))
@@ -795,11 +797,11 @@ def test_lines_come_back_with_times_in_the_order_they_came(world: World, tmp_pat
     page = world.executor.read_log(RUN, "load", 1)
     assert [(line.at, line.stream, line.text) for line in page.lines] == [(noon, "out", "one")]
     assert not page.complete
-    (tmp_path / "gate").write_text("\n")
+    (tmp_path / "first").write_text("\n")
     world.until((directory / "err").read_text)
     world.executor.note_output(noon + timedelta(seconds=1))
     world.executor.note_output(noon + timedelta(seconds=2))
-    (tmp_path / "gate").write_text("\n")
+    (tmp_path / "second").write_text("\n")
     world.end(request)
     rest = world.executor.read_log(RUN, "load", 1, after_cursor=page.cursor)
     assert [(line.stream, line.text) for line in rest.lines] == [("err", "two"), ("out", "three")]
