@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -80,6 +81,15 @@ def test_starting_twice_starts_once(world: EcsWorld) -> None:
     world.again()
     assert world.executor.start(request) == first
     assert len(world.compute.ecs.tasks) == 1
+
+
+def test_dispatchers_that_start_the_same_at_once_start_one_task(world: EcsWorld) -> None:  # fault 14
+    request = world.shell("exit 0")
+    executors = [EcsExecutor(client(world.compute, "ecs"), SETTINGS, workspace(world.compute)) for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        handles = set(pool.map(lambda one: one.start(request), executors))
+    assert handles == set(world.compute.ecs.tasks)
+    assert len(handles) == 1
 
 
 def test_a_start_that_was_done_and_not_answered_is_found_by_asking_again(world: EcsWorld) -> None:  # faults 2 and 4
