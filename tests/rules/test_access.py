@@ -27,7 +27,7 @@ OTHER = Resource("other", frozenset({"lab"}))
 ENGINE = Resource()
 
 SCOPES: dict[str, tuple[Callable[[Role], Grant], dict[str, bool]]] = {
-    "everything": (lambda role: Grant(role), {"sales": True, "plain": True, "other": True, "engine": True}),
+    "everything": (Grant, {"sales": True, "plain": True, "other": True, "engine": True}),
     "its workflow": (
         lambda role: Grant(role, workflow="sales"),
         {"sales": True, "plain": True, "other": False, "engine": False},
