@@ -60,6 +60,12 @@ class Processes:
         for process in left:
             signal_group(process, signal.SIGKILL)
             process.wait()
+        # What left its session carries our directory in its PATH.
+        mark = f"{self.directory}/bin".encode()
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if int(place.name) != os.getpid() and mark in (place / "environ").read_bytes():
+                    os.kill(int(place.name), signal.SIGKILL)
 
 
 def signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
