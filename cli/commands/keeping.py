@@ -351,7 +351,12 @@ def doctor(session: Session) -> None:
     """
     from cli.terminal import Cell, Column
 
-    findings = [*_look_at_home(session), *_look_at_programs(), *_look_at_space(session)]
+    findings = [
+        *_look_at_home(session),
+        *_look_at_settings(session),
+        *_look_at_programs(),
+        *_look_at_space(session),
+    ]
     if session.json:
         session.answer([one._asdict() for one in findings])
     else:
@@ -394,6 +399,19 @@ def _look_at_home(session: Session) -> Iterator[Finding]:
     if not os.access(home.path, os.W_OK):
         yield Finding("home", "bad", f"{home.path} cannot be written by you")
     yield from _look_at_streams(session)
+
+
+def _look_at_settings(session: Session) -> Iterator[Finding]:
+    from local.settings import settings_problems
+
+    if not session.home.settings.exists():
+        yield Finding("settings", "note", "no settings.yaml: every host name means this machine; docs/local-jobs.md")
+        return
+    problems = settings_problems(session.home.settings, os.environ)
+    for problem in problems:
+        yield Finding("settings", "bad", str(problem))
+    if not problems:
+        yield Finding("settings", "good", str(session.home.settings))
 
 
 def _look_at_streams(session: Session) -> Iterator[Finding]:

@@ -363,6 +363,14 @@ def test_rebuild_mends_lists_that_are_wrong_and_says_so(runfold: Runfold) -> Non
     assert runfold.good("runs", "--json").json == before
 
 
+def test_doctor_finds_what_is_wrong_with_the_settings(runfold: Runfold) -> None:
+    runfold.register(ssm("a", "true"))
+    (runfold.home / "settings.yaml").write_text("hots: {}\ncontainers: dockr\n")
+    found = [one for one in runfold("doctor", "--json").json if one["what"] == "settings"]
+    assert [one["level"] for one in found] == ["bad", "bad"]
+    assert any("hosts" in one["message"] for one in found)
+
+
 def test_doctor_finds_uploads_that_were_refused(runfold: Runfold) -> None:
     assert runfold.good("doctor", "--json").json[0]["what"] == "home"
     with runfold.engine():
