@@ -26,6 +26,7 @@ from shared.decide.commands import (
 )
 from shared.decide.context import context_of
 from shared.decide.deadlines import Deadline, What, deadlines, total_deadline
+from shared.decide.outputs import is_text, unfit
 from shared.decide.retrying import retry_at
 from shared.errors import NotFound, Rejected, TemplateError
 from shared.events import (
@@ -523,18 +524,24 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
 
 
 def _storable(report: RecordReport) -> RecordReport:
-    """The report without outputs that are too large for an event; what succeeded with such outputs has failed (fault 55)."""
+    """The report without outputs that an event cannot hold; what succeeded with such outputs has failed (fault 55)."""
     if not report.outputs and not report.files:
         return report
+    if wrong := unfit(report.outputs):
+        return _without_outputs(report, wrong)
     kept = AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
     size = text_bytes(kept)
     if size <= PAYLOAD_BYTES_MAX:
         return report
+    return _without_outputs(
+        report,
+        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept: write large results to a file",
+    )
+
+
+def _without_outputs(report: RecordReport, reason: str) -> RecordReport:
     if report.status != "succeeded":
         return replace(report, outputs={}, files={})
-    reason = (
-        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept: write large results to a file"
-    )
     return replace(report, status="failed", failure="user", reason=reason, outputs={}, files={})
 
 
@@ -840,6 +847,8 @@ def _current(draft: RunDraft, job: JobName, attempt: int) -> Open | None:
 
 
 def _short(text: str, most: int = TEXT_MAX) -> str:
+    # A target's reason may quote a file name that is no UTF-8; an event could not hold it.
+    text = text if is_text(text) else text.encode(errors="replace").decode()
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

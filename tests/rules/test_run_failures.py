@@ -12,6 +12,7 @@ from shared.decide.retrying import CAPACITY_ATTEMPTS, CAPACITY_DELAY_MAX_SECONDS
 from shared.decide.run import PAYLOAD_BYTES_MAX
 from shared.effects import ObserveAttempt, StopAttempt, due_of_job, due_of_run, effects_of_run, pending_of_run
 from shared.ids import JobName
+from shared.template.bounds import VALUE_DEPTH_MAX
 from shared.workflow.document import Retry
 from tests.rules.sentences import (
     NOON,
@@ -140,6 +141,43 @@ def test_outputs_too_large_for_the_history_fail_the_attempt_and_say_so() -> None
     outputs = {"blob": "x" * PAYLOAD_BYTES_MAX}
     given(requested()).when(report("load", "succeeded", outputs=outputs)).then(
         failed("load", reason=Says("outputs take")), finished("failed")
+    )
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        ({"note": "\ud800"}, "half of a surrogate pair"),
+        ({"notes": [{"\udfff": 1}]}, "half of a surrogate pair"),
+        (nested(VALUE_DEPTH_MAX + 1), "nested more than 64 deep"),
+        (nested(5000), "nested more than 64 deep"),
+        ({"rows": float("inf")}, "too large"),
+    ],
+)
+def test_outputs_that_no_event_can_hold_fail_the_attempt_and_not_the_engine(outputs: dict[str, Any], why: str) -> None:
+    """Fault 55: all of these are what a JSON parser makes of some text that a job may write."""
+    given(requested()).when(report("load", "succeeded", outputs=outputs)).then(
+        failed("load", reason=Says(why)), finished("failed")
+    )
+
+
+def test_outputs_at_the_greatest_depth_are_kept() -> None:
+    outputs = nested(VALUE_DEPTH_MAX)
+    story = given(requested()).given(report("load", "succeeded", outputs=outputs))
+    assert story.job("load").outputs == outputs
+
+
+def test_a_reason_that_is_no_text_is_told_as_far_as_it_is_one() -> None:
+    """A target may quote a file name, and those are any bytes."""
+    given(requested()).when(report("load", "failed", reason="no file caf\udce9")).then(
+        failed("load", reason="no file caf?"), finished("failed")
     )
 
 
