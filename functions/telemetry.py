@@ -10,7 +10,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
 from aws_lambda_powertools.tracing import Tracer
 
-NAMESPACE = "Runfold"
+# Stages side by side in one account must not answer for each other: a silent scheduler would go unnoticed.
+NAMESPACE = f"Runfold/{os.environ.get('RUNFOLD_STAGE', 'local')}"
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 """What Lambda calls, with the event and its context."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from aws_cdk import Duration
+from aws_cdk import Aws, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
@@ -18,15 +19,14 @@ MESSAGE_AGE_SECONDS = 300
 """Sound work is taken within seconds; what is tried again is a new message."""
 ITERATOR_AGE_SECONDS = 120
 SILENT_MINUTES = 5
-NAMESPACE = "Runfold"
 _MINUTE = Duration.minutes(1)
 _FIVE_MINUTES = Duration.minutes(5)
 
 
-def ours(metric: str, function: str) -> cloudwatch.Metric:
-    """A metric that a handler emits."""
+def ours(metric: str, function: str, stage: str) -> cloudwatch.Metric:
+    """A metric that a handler emits: its namespace is the stage's (`functions/telemetry.py`)."""
     return cloudwatch.Metric(
-        namespace=NAMESPACE,
+        namespace=f"Runfold/{stage}",
         metric_name=metric,
         dimensions_map={"service": f"runfold-{function}"},
         statistic="Sum",
@@ -48,6 +48,15 @@ class Alarms(Construct):
         super().__init__(scope, name)
         self._stage = configuration.stage
         topic = sns.Topic(self, "Topic", topic_name=f"runfold-{configuration.stage}-alarms", enforce_ssl=True)
+        # A topic with a policy of its own has lost the default one, under which alarms may publish.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
         self._action = actions.SnsAction(topic)
         if configuration.alarm_email:
             topic.add_subscription(subscriptions.EmailSubscription(configuration.alarm_email))
@@ -94,26 +103,26 @@ class Alarms(Construct):
         )
         self._alarm(
             "doubt",
-            ours("AttemptsInDoubt", "relay"),
+            ours("AttemptsInDoubt", "relay", self._stage),
             over=0,
             text="An attempt was asked for and nobody knows whether it runs: `runfold runs` shows it under attention.",
         )
         self._alarm(
             "stops-unconfirmed",
-            ours("StopsUnconfirmed", "relay"),
+            ours("StopsUnconfirmed", "relay", self._stage),
             over=0,
             text="A stop was asked for and the target does not confirm it: look whether it still runs.",
         )
         self._alarm(
             "streams-left-alone",
-            ours("StreamsRefused", "scheduler"),
+            ours("StreamsRefused", "scheduler", self._stage),
             over=0,
             periods=5,
             text="A history cannot be folded by this release: `runfold verify` says which and why.",
         )
         self._alarm(
             "scheduler-silent",
-            ours("Sweeps", "scheduler"),
+            ours("Sweeps", "scheduler", self._stage),
             below=1,
             periods=SILENT_MINUTES,
             text=f"No sweep for {SILENT_MINUTES} minutes: nothing is started by time and nothing lost is repaired.",

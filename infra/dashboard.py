@@ -27,12 +27,13 @@ class Dashboard(Construct):
         set_aside: Mapping[str, sqs.Queue],
     ) -> None:
         super().__init__(scope, name)
-        board = cloudwatch.Dashboard(self, "Board", dashboard_name=f"runfold-{configuration.stage}")
+        stage = configuration.stage
+        board = cloudwatch.Dashboard(self, "Board", dashboard_name=f"runfold-{stage}")
         lambdas = {kind: one.function for kind, one in functions.items()}
         outcomes = ("RunsSucceeded", "RunsFailed", "RunsCancelled")
         board.add_widgets(
-            _graph("Runs that ended", [ours(name, "relay") for name in outcomes]),
-            _graph("Wants a person", [ours(name, "relay") for name in ("AttemptsInDoubt", "StopsUnconfirmed")]),
+            _graph("Runs that ended", [ours(name, "relay", stage) for name in outcomes]),
+            _graph("Wants a person", [ours(name, "relay", stage) for name in ("AttemptsInDoubt", "StopsUnconfirmed")]),
         )
         board.add_widgets(
             _graph(
@@ -62,7 +63,9 @@ class Dashboard(Construct):
                     for kind, one in lambdas.items()
                 ],
             ),
-            _graph("Sweeps and streams due", [ours("Sweeps", "scheduler"), ours("StreamsDue", "scheduler")]),
+            _graph(
+                "Sweeps and streams due", [ours("Sweeps", "scheduler", stage), ours("StreamsDue", "scheduler", stage)]
+            ),
         )
 
 

@@ -3,7 +3,6 @@
 Public subnets and no NAT gateway: it costs nothing while nothing runs. Tasks get a public address to pull images, and no way in.
 """
 
-from aws_cdk import RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
@@ -12,8 +11,7 @@ from constructs import Construct
 
 from infra.buckets import Buckets
 from infra.configuration import Configuration
-from infra.permissions import allow
-from infra.service_function import retention
+from infra.permissions import acknowledge, allow
 
 
 class Demo(Construct):
@@ -30,18 +28,11 @@ class Demo(Construct):
             restrict_default_security_group=False,
             subnet_configuration=[ec2.SubnetConfiguration(name="Public", subnet_type=ec2.SubnetType.PUBLIC)],
         )
-        flow_log = logs.LogGroup(
-            self,
-            "FlowLog",
-            log_group_name=f"/runfold/{configuration.stage}/demo-flows",
-            retention=retention(7),
-            removal_policy=RemovalPolicy.DESTROY,
-        )
-        flow_role = iam.Role(self, "FlowRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
-        vpc.add_flow_log(
-            "Flows",
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(flow_log, flow_role),
-            traffic_type=ec2.FlowLogTrafficType.REJECT,
+        acknowledge(
+            vpc,
+            {
+                "AwsSolutions-VPC7": "Nothing can come in, and what examples send out is their own business; flow logs cost per line."
+            },
         )
         vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         self.security_group = ec2.SecurityGroup(

@@ -174,9 +174,9 @@ class RunfoldStack(Stack):
         )
 
         # --- targets ------------------------------------------------------------------------------------------------------
-        allow_running_jobs(dispatch.role, configuration, clusters)
+        allow_running_jobs(dispatch.role, configuration, clusters, buckets.artifacts)
         buckets.allow_keeping_artifacts(dispatch.role)
-        allow_observing_jobs(status.role, configuration, clusters)
+        allow_observing_jobs(status.role, configuration, clusters, buckets.artifacts)
         buckets.allow_reading_artifacts(status.role)
         ReportsRules(
             self,

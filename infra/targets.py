@@ -4,6 +4,7 @@ Every call is the smallest its executor in `shared/executors/` makes. No permiss
 """
 
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 
 from infra.configuration import Configuration
 from infra.permissions import Conditions, allow, arn
@@ -20,7 +21,9 @@ PASSED_TO = (
 """The services that jobs' roles are handed to; `ec2` for the instances of EMR clusters."""
 
 
-def allow_observing_jobs(role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...]) -> None:
+def allow_observing_jobs(
+    role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...], artifacts: s3.IBucket
+) -> None:
     """For status: look at what targets tell of. `clusters` are names; none: all of the account and region."""
     allow(
         role,
@@ -48,7 +51,7 @@ def allow_observing_jobs(role: iam.IRole, configuration: Configuration, clusters
         why=_NOTHING_NARROWER,
     )
     # When Systems Manager cannot tell what became of a script, the host itself is asked, which is a command, too.
-    _allow_commands(role, configuration)
+    _allow_commands(role, configuration, artifacts)
     if configuration.emr_serverless_applications:
         allow(
             role,
@@ -59,9 +62,11 @@ def allow_observing_jobs(role: iam.IRole, configuration: Configuration, clusters
         )
 
 
-def allow_running_jobs(role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...]) -> None:
+def allow_running_jobs(
+    role: iam.IRole, configuration: Configuration, clusters: tuple[str, ...], artifacts: s3.IBucket
+) -> None:
     """For dispatch: start and stop, beside looking."""
-    allow_observing_jobs(role, configuration, clusters)
+    allow_observing_jobs(role, configuration, clusters, artifacts)
     definitions = [arn("ecs", f"task-definition/{FAMILY}:*")]
     allow(
         role,
@@ -134,9 +139,9 @@ def cluster_arns(clusters: tuple[str, ...]) -> list[str]:
     return [arn("ecs", f"cluster/{name}") for name in clusters or ("*",)]
 
 
-def _allow_commands(role: iam.IRole, configuration: Configuration) -> None:
-    # One document, which AWS owns and nobody can change: a region's own copy has no account.
-    allow(role, "ssm:SendCommand", on=[arn("ssm", f"document/{DOCUMENT}", account="")])
+def _allow_commands(role: iam.IRole, configuration: Configuration, artifacts: s3.IBucket) -> None:
+    # One document, which AWS owns and nobody can change: a region's own copy has no account. The bucket is where hosts put output.
+    allow(role, "ssm:SendCommand", on=[arn("ssm", f"document/{DOCUMENT}", account=""), artifacts.bucket_arn])
     tag = configuration.hosts_tag
     allow(
         role,

@@ -50,6 +50,7 @@ def test_what_is_configured_for_jobs_reaches_the_functions(full: Template) -> No
     settings = Settings.read(
         {name: flat(value) for name, value in full.function("dispatch")["Environment"]["Variables"].items()}
     )
+    assert all(getattr(settings, field.name) for field in fields(Settings)), "a setting that no deployment can have"
     assert settings.cluster == "runfold-test-demo"
     assert len(settings.listed("subnets")) == 2
     assert all((settings.security_groups, settings.execution_role_arn, settings.task_role_arn))

@@ -88,12 +88,16 @@ def test_only_clusters_that_were_started_for_a_job_are_terminated(prod: Template
 
 
 def test_commands_go_only_to_hosts_that_carry_the_stage_as_a_tag_and_only_through_one_document(prod: Template) -> None:
+    artifacts = prod.named("AWS::S3::Bucket", "Artifacts")
     for name in ("dispatch", "status"):
         for statement in of(prod, name, "ssm:SendCommand"):
             if statement.conditions:
                 assert statement.conditions == {"StringEquals": {"ssm:resourceTag/runfold": "prod"}}
             else:
-                assert statement.resources == ("arn:<AWS::Partition>:ssm:<AWS::Region>::document/AWS-RunShellScript",)
+                assert set(statement.resources) == {
+                    "arn:<AWS::Partition>:ssm:<AWS::Region>::document/AWS-RunShellScript",
+                    f"<{artifacts}.Arn>",
+                }
 
 
 def test_only_dispatch_starts_and_stops_work(prod: Template) -> None:

@@ -1,12 +1,15 @@
 """Alarms and the dashboard: what is set aside is seen, what handlers count is what is watched, and silence is an alarm."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.infra.template import Template, flat
 
 ALARM = "AWS::CloudWatch::Alarm"
-FUNCTIONS = Path(__file__).resolve().parent.parent.parent / "functions"
+ROOT = Path(__file__).resolve().parent.parent.parent
+FUNCTIONS = ROOT / "functions"
 
 
 def emitted(function: str) -> set[str]:
@@ -42,11 +45,18 @@ _COUNTED = {"ApproximateAgeOfOldestMessage": 2, "Errors": 6, "Throttles": 6, "It
 
 
 def test_what_is_watched_is_what_handlers_count(template: Template) -> None:
-    ours = [alarm for alarm in template.all_of(ALARM).values() if alarm.get("Namespace") == "Runfold"]
+    ours = [alarm for alarm in template.all_of(ALARM).values() if alarm.get("Namespace") == f"Runfold/{template.stage}"]
     assert {alarm["MetricName"] for alarm in ours} >= {"AttemptsInDoubt", "StopsUnconfirmed", "Sweeps"}
     for alarm in ours:
         service = next(one["Value"] for one in alarm["Dimensions"] if one["Name"] == "service")
         assert alarm["MetricName"] in emitted(service.removeprefix("runfold-"))
+
+
+def test_a_stage_is_watched_by_its_own_metrics(prod: Template) -> None:
+    script = "from functions.telemetry import NAMESPACE; print(NAMESPACE)"
+    variables = {name: flat(value) for name, value in prod.function("relay")["Environment"]["Variables"].items()}
+    told = subprocess.run([sys.executable, "-c", script], env=variables, cwd=ROOT, capture_output=True, check=True)
+    assert told.stdout.decode().strip() == "Runfold/prod"
 
 
 def test_a_scheduler_that_has_gone_silent_is_an_alarm(prod: Template) -> None:
@@ -68,7 +78,7 @@ def test_every_other_alarm_is_quiet_while_nothing_runs_and_says_what_to_do(prod:
 def test_one_dashboard_shows_metrics_that_handlers_count(prod: Template) -> None:
     (dashboard,) = prod.all_of("AWS::CloudWatch::Dashboard").values()
     body = flat(dashboard["DashboardBody"])
-    shown = re.findall(r'"Runfold","(\w+)","service","runfold-(\w+)"', body)
+    shown = re.findall(r'"Runfold/prod","(\w+)","service","runfold-(\w+)"', body)
     assert shown
     assert all(metric in emitted(function) for metric, function in shown)
 
@@ -76,3 +86,11 @@ def test_one_dashboard_shows_metrics_that_handlers_count(prod: Template) -> None
 def test_alarms_are_mailed_where_configured(full: Template) -> None:
     (subscription,) = full.all_of("AWS::SNS::Subscription").values()
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "oncall@example.com")
+
+
+def test_alarms_may_publish_to_their_topic(prod: Template) -> None:
+    (policy,) = prod.all_of("AWS::SNS::TopicPolicy").values()
+    (allowed,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed["Action"] == "sns:Publish"
+    assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
