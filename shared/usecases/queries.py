@@ -44,7 +44,7 @@ INSTANTS_MAX = 1_000
 """Coming instants in one answer."""
 LOOKS_MAX = 20
 """Pages read for one page of a list of which the reader may see only some; the page may then be short, but has a cursor."""
-KEPT_WEIGHT_MAX = 20_000
+KEPT_WEIGHT_MAX = 2_000
 """Jobs of runs kept folded: whoever polls a run pays for what is new, and memory stays bounded."""
 FILE_NAME_LENGTH_MAX = 1_024
 
