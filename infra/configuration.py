@@ -104,15 +104,14 @@ class Configuration:
                 values[one.name] = _as_typed(value, type(default))
             except ValueError as error:
                 problems.append(Problem(one.name, str(error), "see docs/configuration.md"))
-        if problems:
-            raise InvalidInput(problems)
+        # What could not be read stands at its default here, which has no problems.
         configuration = Configuration(**values)
-        problems = list(configuration._problems())
+        problems += configuration._problems()
         if problems:
             raise InvalidInput(problems)
         return configuration
 
-    def _problems(self) -> "list[Problem]":
+    def _problems(self) -> list[Problem]:
         problems = []
         if not _STAGE.fullmatch(self.stage):
             problems.append(Problem("stage", f"{self.stage!r} is no stage", "use lower case, digits and -, 16 at most"))

@@ -36,10 +36,11 @@ def test_numbers_come_as_fractions_from_the_cdk() -> None:
 
 
 def test_every_problem_is_told_at_once() -> None:
-    assert problems(demo="yes", effects_concurrency="many", hosts="[]", tags=3) == [
+    assert problems(demo="yes", effects_concurrency="many", hosts="[]", tags=3, stage="Prod!") == [
         "demo",
         "effects_concurrency",
         "hosts",
+        "stage",
         "tags",
     ]
     assert problems(
