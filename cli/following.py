@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cli.crashing import Reports
 from cli.terminal import Cell, Terminal, clean, clock, duration, tally
 from local.home import Home, engine_process, wake
 from shared.bootstrap import LocalParts, utc_now
@@ -49,7 +51,7 @@ class Follower:
 
     def follow(self, open_reading: Callable[[], AbstractContextManager[LocalParts]]) -> End:
         """Until the run ends, Ctrl-C, or the time is up; whichever engine runs it, and also when that one goes."""
-        with Progress(self._terminal, lambda: self.state) as progress:
+        with Progress(self._terminal, lambda: self.state, self._home.path) as progress:
             while True:
                 end: End | None
                 try:
@@ -139,9 +141,10 @@ class Follower:
 class Progress:
     """Shows states as they change, in a thread of its own; leaves the last one standing."""
 
-    def __init__(self, terminal: Terminal | None, state: Callable[[], Run | None]) -> None:
+    def __init__(self, terminal: Terminal | None, state: Callable[[], Run | None], home: Path) -> None:
         self._terminal = terminal
         self._state = state
+        self._reports = Reports(home)
         self._changed = threading.Event()
         self._ending = False
         self._told: dict[JobName, JobState] = {}
@@ -175,7 +178,7 @@ class Progress:
     def logging(self) -> Iterator[None]:
         """What the engine has to say goes above the table, not through it."""
         logger = logging.getLogger("runfold")
-        handler = _Above(self._terminal)
+        handler = _Above(self._terminal, self._reports)
         logger.addHandler(handler)
         propagate, logger.propagate = logger.propagate, False
         try:
@@ -214,13 +217,15 @@ class Progress:
 
 
 class _Above(logging.Handler):
-    def __init__(self, terminal: Terminal | None) -> None:
+    def __init__(self, terminal: Terminal | None, reports: Reports) -> None:
         super().__init__()
         self._terminal = terminal
+        self._reports = reports
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = self._reports.line(record)
         if self._terminal is not None:
-            self._terminal.line(clean(record.getMessage()))
+            self._terminal.line(clean(line))
 
 
 def _same(before: JobState, after: JobState) -> bool:

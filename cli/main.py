@@ -198,7 +198,9 @@ def call(words: list[str], session: Session) -> int:
         tell(f"{place}{error.strerror or error}", [], as_json=as_json or session.json)
         return EXIT_TRY_AGAIN if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE) else EXIT_REFUSED
     except Exception as error:  # noqa: BLE001  (the last door: whatever it is, people get one line and a file to send)
-        report = _keep_report(session, error)
+        from cli.crashing import keep_report
+
+        report = keep_report(session.home_path, error)
         tell(
             f"this is a bug of Runfold ({type(error).__name__}); what happened is written in {report}",
             [],
@@ -248,24 +250,6 @@ def _check_words(words: Sequence[str]) -> None:
             ) from None
         if "\0" in word:
             raise InvalidInput([Problem("", "an argument holds a NUL character", "leave it out")])
-
-
-def _keep_report(session: Session, error: BaseException) -> str:
-    import tempfile
-    import traceback
-    from importlib.metadata import version
-
-    folder = session.home_path / "crashes" if session.home_path.is_dir() else None
-    text = f"runfold {version('runfold')}, Python {sys.version}\n\n{''.join(traceback.format_exception(error))}"
-    try:
-        if folder is not None:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".txt", "runfold-", folder)
-    except OSError:
-        descriptor, name = tempfile.mkstemp(".txt", "runfold-")
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
-    return name
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.crashing import Reports
 from cli.session import Session, command, pass_session
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Journal:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._reports = Reports(session.home_path)
         self._engine: Engine | None = None
         self._position = 0
         self._runs: dict[str, tuple[int, str]] = {}
@@ -212,10 +214,11 @@ class Journal:
         from cli.terminal import Cell
 
         bad = record.levelno >= logging.WARNING
+        message = self._reports.line(record)
         if self._session.json:
-            self._line("error" if bad else "info", {"message": record.getMessage()})
+            self._line("error" if bad else "info", {"message": message})
         else:
-            self._tell(Cell(record.getMessage(), "red" if bad else ""))
+            self._tell(Cell(message, "red" if bad else ""))
         sys.stdout.flush()
 
     def _tell(self, *words: "str | Cell", status: str = "") -> None:

@@ -755,7 +755,7 @@ def test_an_answer_that_is_no_success_never_becomes_a_file(world: World, server:
     wrong = "0" * 64
     for number, (path, failure, reason) in enumerate(
         [
-            ("/404?key=hush", "user", "/404 answered 404"),
+            ("/404?key=hush", "user", f"{server}/404 answered 404"),
             ("/500", "infrastructure", "answered 500"),
             ("/206", "infrastructure", "5 of 50 bytes"),
             ("/200", "user", "SHA-256"),

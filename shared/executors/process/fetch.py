@@ -66,7 +66,7 @@ def _open(name: str, one: dict[str, Any], home: Path) -> tuple[IO[bytes], int | 
         return _object(name, one["s3"])
     parts = urlsplit(one["url"])
     # Without user, password and query, which may be secret.
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme == "file":
         return _file(name, Path(unquote(parts.path)))
     try:
