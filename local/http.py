@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local.home import Home
-from shared.errors import Rejected
+from shared.errors import Rejected, RunfoldError
 
 logger = logging.getLogger("runfold.http")
 
@@ -284,6 +284,8 @@ class _Connection(BaseHTTPRequestHandler):
     def __init__(self, connection: socket.socket, peer: Any, server: HttpServer) -> None:
         self._server = server
         self._request_id = ""
+        self._refusing = False
+        """The rest of this request is not read, so the connection cannot carry another."""
         super().__init__(connection, peer, server)  # type: ignore[arg-type]  # only handed back to us
 
     def setup(self) -> None:
@@ -316,7 +318,18 @@ class _Connection(BaseHTTPRequestHandler):
             if self.requestline:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "bad-request", "the request did not come in time")
             return
-        self._send(self._server.handler(event, None))
+        try:
+            answer = self._server.handler(event, None)
+        except RunfoldError as error:
+            # The handler itself could not be made: the home is full, locked, or of another release.
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error), keep=True)
+            return
+        except Exception:
+            logger.exception("request %s", self._request_id)
+            told = f"This is our error. Its details are logged under request {self._request_id}."
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", told, keep=True)
+            return
+        self._send(answer)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the parser of the standard library refuses."""
@@ -416,7 +429,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: dict[str, str], length: int) -> bytes:
         keep = self.request_version == "HTTP/1.1" and self.headers.get("connection", "").lower() != "close"
-        self.close_connection = self.close_connection_now or not keep or self._server.crowded
+        self.close_connection = self._refusing or not keep or self._server.crowded
         lines = [f"HTTP/1.1 {status} {_phrase(status)}", f"Date: {self.date_time_string()}"]
         if status not in _BODILESS and "Content-Length" not in headers:
             lines.append(f"Content-Length: {length}")
@@ -442,12 +455,6 @@ class _Connection(BaseHTTPRequestHandler):
                 sent = self.connection.sendfile(file, count=facts.st_size)
                 # Whoever was promised more must not take the next answer for the rest.
                 self.close_connection = self.close_connection or sent != facts.st_size
-
-    @property
-    def close_connection_now(self) -> bool:
-        return self._refusing
-
-    _refusing = False
 
     def _refuse(self, status: HTTPStatus, kind: str, detail: str, *, keep: bool = False) -> None:
         """Problem details, as the handler gives them; what is left of the request is not read, so the connection ends."""

@@ -20,7 +20,7 @@ from local import http as server_module
 from local.home import Home
 from local.http import HttpServer, is_loopback, serve, token_of
 from shared.bootstrap import local_parts
-from shared.errors import Rejected
+from shared.errors import Rejected, StoreUnavailable
 from tests.functions.api_world import SALES, Nowhere
 
 
@@ -148,6 +148,19 @@ def test_a_large_file_is_sent_as_it_is(tmp_path: Path) -> None:
         assert asked(server)[0] == 404
         os.mkfifo(file)
         assert asked(server)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(StoreUnavailable("the disk is full"), 503), (ValueError("secret"), 500)]
+)
+def test_a_handler_that_cannot_answer_is_told_as_a_problem(error: Exception, status: int) -> None:
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        raise error
+
+    with serving(handler) as server:
+        told, headers, data = asked(server)
+    assert (told, headers["content-type"]) == (status, "application/problem+json")
+    assert b"secret" not in data
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------------
