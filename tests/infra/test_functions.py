@@ -12,6 +12,7 @@ import pytest
 
 from infra.packing import LOCK, ZIP_BYTES_MAX
 from shared.settings import PREFIX, Settings
+from shared.workflow.reading import canonical, read
 from tests.infra.template import Template, flat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -160,3 +161,25 @@ assert not foreign, foreign
 """
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_pinned_document_with_parameters_is_read_without_the_schema_engine(
+    templates: dict[str, Template], tmp_path: Path
+) -> None:
+    """What relay and status do with documents; they have no layer."""
+    code, _ = archives(templates["host"])
+    zipfile.ZipFile(code).extractall(tmp_path)
+    text = b"""
+        {"name": "sales", "parameters": {"properties": {"region": {"type": "string", "default": "eu"}}},
+         "jobs": [{"name": "load", "type": "ecs", "image": "load", "command": ["{{ params.region }}"]}]}
+    """
+    script = f"""
+import sys
+sys.path = [{str(tmp_path)!r}, *(one for one in sys.path if "site-packages" not in one)]
+from shared.workflow.plan import compile_plan
+from shared.workflow.reading import load
+print(*compile_plan(load({canonical(read(text))!r}), "0" * 64).jobs)
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "load\n"), done.stderr
