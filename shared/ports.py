@@ -272,6 +272,8 @@ class Executor(Protocol):
 
     takes_token: bool
     """Whether starting again with the same token surely does not start twice."""
+    token_seconds: float | None
+    """How long after the first start a token is known to be remembered; None: for ever. Meaningless without `takes_token`."""
     runs_at_once: bool
     """Whether what was accepted runs already (a local process), rather than waiting for room at the target."""
 

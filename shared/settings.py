@@ -40,6 +40,8 @@ class Settings:
     task_role_arn: str = ""
     emr_service_role: str = ""
     emr_instance_profile: str = ""
+    emr_serverless_role_arn: str = ""
+    """What jobs on EMR Serverless act as."""
     log_group: str = ""
     """Where containers and hosts write."""
     files_image: str = ""

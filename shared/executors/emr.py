@@ -49,6 +49,7 @@ class EmrExecutor:
     """`client` must send each request once. `workspace` None: jobs get and leave no files."""
 
     takes_token = False
+    token_seconds: float | None = None
     runs_at_once = False
 
     def __init__(self, client: "EMRClient", workspace: Workspace | None, *, now: Callable[[], datetime]) -> None:

@@ -28,6 +28,7 @@ class EmrServerlessExecutor:
     """`client` is botocore's for `emr-serverless`; `execution_role` the ARN that job runs act as."""
 
     takes_token = True
+    token_seconds: float | None = None
     runs_at_once = False
 
     def __init__(self, client: Any, workspace: Workspace | None, *, execution_role: str) -> None:
@@ -156,6 +157,7 @@ class EmrTargets:
     """`emr` jobs on clusters and on EMR Serverless. Claims are made for both: harmless where a token would do."""
 
     takes_token = False
+    token_seconds: float | None = None
     runs_at_once = False
 
     def __init__(self, clusters: EmrExecutor, serverless: EmrServerlessExecutor) -> None:

@@ -61,6 +61,9 @@ class Dispatch:
         executor = self._executors[run.plan.jobs[effect.job].type]
         if not _may_start(phase, executor):
             return []
+        window = executor.token_seconds
+        if window is not None and self._now() - phase.queued_at > timedelta(seconds=window):
+            return self._after_the_window(run, effect, phase, executor)
         try:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
@@ -79,6 +82,17 @@ class Dispatch:
                 return []
             return [(run.run, RecordSilence(effect.job, effect.attempt, str(error)))]
         return [(run.run, self._accepted(effect, executor, handle))]
+
+    def _after_the_window(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor) -> list[Learnt]:
+        """The target may have forgotten the token, so that the same request could start the work again: look, never send."""
+        found = self._reports([_reference(run, effect.job, phase)], executor)
+        silent = "asked for long ago without an answer, and the target may not remember the token any more"
+        return [
+            (run.run, RecordSilence(effect.job, effect.attempt, silent))
+            if isinstance(report, RecordReport) and report.status == "missing"
+            else (run_id, report)
+            for run_id, report in found
+        ]
 
     def stop(self, effect: StopAttempt) -> list[Learnt]:
         """Ask the target to end an attempt; a target that knows nothing of it says so."""

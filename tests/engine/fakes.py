@@ -136,6 +136,7 @@ class Targets:
         self, clock: Clock, behaviours: Mapping[str, Behaviour], *, takes_token: bool, runs_at_once: bool
     ) -> None:
         self.takes_token = takes_token
+        self.token_seconds: float | None = None
         self.runs_at_once = runs_at_once
         self.executions: dict[Token, Execution] = {}
         self._clock = clock

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -12,8 +13,10 @@ from functions.register.handler import make_handler as register_handler
 from functions.relay.handler import make_handler as relay_handler
 from functions.scheduler.handler import make_handler as scheduler_handler
 from functions.status.handler import make_handler as status_handler
+from shared.bootstrap import utc_now
+from shared.effects import StartAttempt
 from shared.errors import InvalidInput
-from shared.ids import RunId, WorkflowName, run_stream
+from shared.ids import JobName, RunId, WorkflowName, run_stream
 from shared.ports import Report, RunFilter
 from shared.settings import Settings
 from shared.state.run import Run
@@ -189,6 +192,31 @@ def Aws_at(deployed: Deployed, now: Any) -> Any:
     sweep = deployed.aws.sweep
     sweep._now = lambda: now
     return scheduler_handler(sweep, lambda: len(sweep.refused), deployed.aws.admission.tick)
+
+
+def test_a_token_that_may_be_forgotten_is_not_used_again(deployed: Deployed) -> None:
+    """fault 6: nobody answered for an hour, and the task may have come and gone meanwhile"""
+    run = start_run(deployed)
+    deployed.messages()
+    deployed.target.token_seconds = 50 * 60.0
+    effect = StartAttempt(run, JobName("extract"), 1)
+    deployed.aws.dispatch._now = lambda: utc_now() + timedelta(minutes=51)
+    assert deployed.aws.work([effect]) == []
+    assert deployed.target.asked == 0
+    assert state_of(deployed, run).doubted == 1
+
+
+def test_a_token_that_is_old_still_finds_what_it_started(deployed: Deployed) -> None:
+    """fault 6"""
+    run = start_run(deployed)
+    deployed.messages()
+    effect = StartAttempt(run, JobName("extract"), 1)
+    deployed.aws.dispatch.start(effect)
+    deployed.target.token_seconds = 50 * 60.0
+    deployed.aws.dispatch._now = lambda: utc_now() + timedelta(minutes=51)
+    assert deployed.aws.work([effect]) == []
+    assert deployed.target.asked == 1
+    assert state_of(deployed, run).jobs[JobName("extract")].status == "running"
 
 
 def test_a_ring_for_a_workflow_deals_with_its_due_instants_and_with_no_others(deployed: Deployed) -> None:

@@ -41,10 +41,16 @@ _HOST_WORDS = ("Host EC2", "Scaling activity", "agent disconnected", "Instance t
 _USER_START_WORDS = ("executable file not found", "no such file or directory", "exec format error", "permission denied")
 
 
+TOKEN_SECONDS = 50 * 60.0
+"""ECS remembers a client token for an hour after the task's life, and a task may have lived for seconds; ours is shorter because the
+first request may have gone out a little before we wrote it down."""
+
+
 class EcsExecutor:
     """`workspace` None: containers get and leave no files, and no outputs."""
 
     takes_token = True
+    token_seconds: float | None = TOKEN_SECONDS
     runs_at_once = False
 
     def __init__(self, client: "ECSClient", settings: EcsSettings, workspace: Workspace | None) -> None:

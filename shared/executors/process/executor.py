@@ -133,6 +133,7 @@ class ProcessExecutor:
     """
 
     takes_token = True
+    token_seconds: float | None = None
     runs_at_once = True
 
     def __init__(

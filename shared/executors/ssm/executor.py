@@ -58,6 +58,7 @@ class SsmExecutor:
     """`client` must send each request once. `workspace` None: output stays in Systems Manager, and jobs get and leave no files."""
 
     takes_token = False
+    token_seconds: float | None = None
     runs_at_once = False
 
     def __init__(
