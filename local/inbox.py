@@ -92,6 +92,10 @@ class Inbox:
     def _deal_with(self, path: Path) -> None:
         if path.suffix not in SUFFIXES or path.name.startswith("."):
             return
+        if path.name != _told(path):
+            # Its stream is named after it, and the name of a stream is text.
+            logger.error("%s is not registered: its name is not UTF-8 (rename it)", _told(path))
+            return
         try:
             self._register(path)
         except InvalidInput as invalid:
@@ -120,6 +124,10 @@ class Inbox:
         registered = control.upload(path.name, upload, data, by="inbox")
         if registered.changed:
             logger.info("%s: %s version %d is live", path.name, registered.workflow, registered.version)
+
+
+def _told(path: Path) -> str:
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def _content(path: Path) -> bytes:

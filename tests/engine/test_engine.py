@@ -421,6 +421,16 @@ def test_what_is_no_file_is_never_waited_for(engine: Engine, home: Home) -> None
     run_until(engine, lambda: live_version(engine) == 1)
 
 
+def test_a_file_whose_name_is_no_text_is_refused_and_ends_nothing(
+    engine: Engine, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 51."""
+    (home.workflows / os.fsdecode(b"caf\xe9.json")).write_bytes(document(job("a", "true"), name="cafe"))
+    (home.workflows / "small.json").write_bytes(document(job("a", "true")))
+    run_until(engine, lambda: live_version(engine) == 1)
+    assert "caf\N{REPLACEMENT CHARACTER}.json is not registered: its name is not UTF-8" in caplog.text
+
+
 def test_a_folder_that_was_replaced_is_watched_still(engine: Engine, home: Home) -> None:
     (home.workflows / "small.json").write_bytes(document(job("a", "true")))
     run_until(engine, lambda: live_version(engine) == 1)
