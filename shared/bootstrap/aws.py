@@ -124,7 +124,16 @@ class Aws:
 
     @cached_property
     def transact(self) -> Transact:
-        return Transact(self.store, self.dues, self.loader, self.effects, now=self.now, new_id=new_id, rhythm=RHYTHM)
+        return Transact(
+            self.store,
+            self.dues,
+            self.loader,
+            self.effects,
+            now=self.now,
+            new_id=new_id,
+            rhythm=RHYTHM,
+            effects_wait=True,
+        )
 
     @cached_property
     def reader(self) -> Reader:
