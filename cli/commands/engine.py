@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -23,20 +23,28 @@ if TYPE_CHECKING:
 RUNS_REMEMBERED_MAX = 10_000
 """Runs whose last status is remembered, so that each change is told once."""
 FAILURES_TOLD = 5
+HTTP_PORT = 8720
+"""Where the API listens unless told otherwise."""
 
 
 @command()
+@click.option(
+    "--http", "address", metavar="HOST:PORT", help="Where the API listens; 127.0.0.1:8720, or `off` for none."
+)
 @pass_session
-def up(session: Session) -> None:
+def up(session: Session, address: str | None) -> None:
     """Run the engine of this home: start what is due, watch what runs, register documents dropped into its folder.
 
     Ctrl-C or SIGTERM ends it and leaves jobs running; the next `up` takes them up again. It may be killed at any moment.
+
+    The HTTP API is open to this machine alone; bound to another address it demands the token in `<home>/token`.
     """
     from local.engine import Engine
 
+    host, port = _listening(address)
     journal = Journal(session)
-    with journal.listening(), Engine(session.home) as engine:
-        journal.begin(engine)
+    with journal.listening(), Engine(session.home) as engine, _served(engine, host, port, address is not None) as url:
+        journal.begin(engine, url)
 
         def look() -> bool:
             with heard():
@@ -49,6 +57,38 @@ def up(session: Session) -> None:
             journal.look()
             journal.end(running)
             sys.stdout.flush()
+
+
+def _listening(address: str | None) -> tuple[str, int | None]:
+    """Host and port of `HOST:PORT`, `PORT` or `:PORT`; port None for no API."""
+    if address is None:
+        return "127.0.0.1", HTTP_PORT
+    if address == "off":
+        return "127.0.0.1", None
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or int(port) > 65_535:
+        raise click.BadParameter(f"{address!r} is no address: write HOST:PORT, for example 127.0.0.1:8720, or `off`")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@contextmanager
+def _served(engine: "Engine", host: str, port: int | None, asked: bool) -> Iterator[str]:
+    """The API's address while the engine runs; a sentence instead where the usual port is another program's."""
+    if port is None:
+        yield "off"
+        return
+    from functions.api.embedded import serve_home
+    from shared.errors import Rejected
+
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(serve_home(engine.home, host=host, port=port)).url
+        except Rejected:
+            # Who names an address wants that one; the usual port may be another home's engine.
+            if asked:
+                raise
+            url = f"off: port {port} is taken; `--http 127.0.0.1:0` takes a free one"
+        yield url
 
 
 @contextmanager
@@ -74,7 +114,7 @@ class Journal:
         self._runs: dict[str, tuple[int, str]] = {}
         self._workflows: dict[str, tuple[int | None, bool]] = {}
 
-    def begin(self, engine: "Engine") -> None:
+    def begin(self, engine: "Engine", url: str) -> None:
         from cli.terminal import Cell
 
         self._engine = engine
@@ -83,7 +123,8 @@ class Journal:
         rows, _ = engine.parts.views.workflows(limit=1000)
         self._workflows = {row.workflow: (row.live_version, row.paused) for row in rows}
         if self._session.json:
-            self._line("up", {"home": str(home.path), "documents": str(home.workflows), "process": os.getpid()})
+            told = {"home": str(home.path), "documents": str(home.workflows), "api": url, "process": os.getpid()}
+            self._line("up", told)
             return
         terminal = self._session.terminal
         terminal.line(Cell("Runfold is up", "bold"), f" (process {os.getpid()}); Ctrl-C ends it, jobs go on")
@@ -93,6 +134,7 @@ class Journal:
         )
         live = sum(1 for row in rows if row.live_version is not None)
         terminal.line(Cell("  workflows  ", "dim"), str(live))
+        terminal.line(Cell("  api        ", "dim"), f"{url}/v1" if url.startswith("http") else url)
         sys.stdout.flush()
 
     def end(self, running: int) -> None:
