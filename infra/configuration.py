@@ -43,6 +43,7 @@ class Configuration:
     task_role_arn: str = ""
     emr_service_role: str = ""
     emr_instance_profile: str = ""
+    emr_serverless_role_arn: str = ""
     files_image: str = ""
     hosts: dict[str, Any] = field(default_factory=dict)
 

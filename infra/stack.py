@@ -278,6 +278,7 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         task_role_arn=configuration.task_role_arn or (demo.task_role.role_arn if demo else ""),
         emr_service_role=configuration.emr_service_role,
         emr_instance_profile=configuration.emr_instance_profile,
+        emr_serverless_role_arn=configuration.emr_serverless_role_arn,
         files_image=configuration.files_image,
         hosts=json.dumps(configuration.hosts, sort_keys=True) if configuration.hosts else "",
         cors_origins=",".join(configuration.cors_origins),

@@ -25,6 +25,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "oidc_audience": "runfold",
         "emr_service_role": "arn:aws:iam::123456789012:role/runfold/test/emr",
         "emr_instance_profile": "runfold-emr",
+        "emr_serverless_role_arn": "arn:aws:iam::123456789012:role/runfold/test/spark",
         "files_image": "registry.example/aws-cli:2",
         "hosts": {"warehouse": {"instance": "i-0123456789abcdef0"}},
         "tags": {"team": "data"},

@@ -171,7 +171,7 @@ def test_a_pinned_document_with_parameters_is_read_without_the_schema_engine(
     code, _ = archives(templates["host"])
     zipfile.ZipFile(code).extractall(tmp_path)
     text = b"""
-        {"name": "sales", "parameters": {"properties": {"region": {"type": "string", "default": "eu"}}},
+        {"name": "sales", "parameters": {"type": "object", "properties": {"region": {"type": "string", "default": "eu"}}},
          "jobs": [{"name": "load", "type": "ecs", "image": "load", "command": ["{{ params.region }}"]}]}
     """
     script = f"""
