@@ -46,7 +46,9 @@ def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deplo
         compute.events.listeners.append(to_event_bus(emulator.url))
         stack = Stack(emulator, assembly, "Runfold-dev")
         stack.create()
-        yield Deployed(emulator, stack, compute)
+        deployed = Deployed(emulator, stack, compute)
+        deployed.warm()
+        yield deployed
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +66,22 @@ class Emulator:
         }
         if checks_access:
             environment |= {"AUTH": "true", "USE_SSL": "1"}
+        self._lock = threading.Lock()
+        answers, answering = os.pipe()
+        self._answers_of_emulator = os.fdopen(answers)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(PYTHON), "-I", str(Path(__file__).with_name("run_emulator.py"))],
+                [str(PYTHON), "-I", str(Path(__file__).with_name("run_emulator.py")), str(answering)],
                 env=environment,
                 cwd=self.folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
+                pass_fds=[answering],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # With its functions in one group, so that all of them end with it.
                 start_new_session=True,
             )
+        os.close(answering)
 
     def __enter__(self) -> "Emulator":
         deadline = time.monotonic() + START_SECONDS_MAX
@@ -89,17 +96,26 @@ class Emulator:
         self.close()
 
     def close(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-                self._process.wait(STOP_SECONDS_MAX)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
+        # It keeps nothing, so there is nothing to wait for.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP_SECONDS_MAX)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._answers_of_emulator.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def functions_running(self) -> int:
+        assert self._process.stdin is not None
+        with self._lock:
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+            return int(self._answers_of_emulator.readline())
+
     def log(self) -> str:
-        """The end of what it wrote; functions' own output included."""
-        return self._log.read_text(errors="replace")[-LOG_SHOWN:] if self._log.exists() else ""
+        """The end of what it wrote, functions' own words included, but for what only says that all is well."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return "\n".join(line for line in text.splitlines() if "INFO" not in line and '"_aws"' not in line)[-LOG_SHOWN:]
 
     def client(self, service: str, **more: Any) -> Any:
         return boto3.client(
