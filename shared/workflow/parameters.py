@@ -185,6 +185,15 @@ def _unsound(schema: Schema, path: str) -> list[Problem]:
                         "use $ref with #/$defs/…",
                     )
                 )
+        if one.get("writeOnly") is True:
+            # Secrets never reach events, and a run's parameters are in its first one.
+            problems.append(
+                Problem(
+                    _under(here, ("writeOnly",)),
+                    "cannot be kept: parameters are recorded with the run and shown",
+                    "give a secret to the job that needs it, by reference, in its `secrets`",
+                )
+            )
         reference = one.get("$ref")
         if isinstance(reference, str):
             if not reference.startswith("#"):

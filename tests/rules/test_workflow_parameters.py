@@ -81,6 +81,7 @@ def test_hidden_values_are_never_repeated() -> None:
         ({"type": "object", "properties": {"a": {"$ref": "https://x/y"}}}, "parameters.properties.a", "outside"),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}, "parameters.properties.a", "nothing"),
         ({"type": "object", "properties": {"a": {"$ref": "#"}}}, "parameters", "back to itself"),
+        ({"type": "object", "properties": {"a": {"writeOnly": True}}}, "parameters.properties.a.writeOnly", "recorded"),
         ({"type": "object", "properties": {"a": {"$id": "urn:x"}}}, "parameters.properties.a", "not taken"),
         ({"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}, "parameters.properties.a.pattern", "linear"),
         ({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}, "parameters.properties.a.default", "fit"),
