@@ -19,6 +19,7 @@ from shared.ids import (
     is_name,
     run_stream,
     scheduled_instant,
+    scheduled_run,
     subject_of,
     workflow_of,
     workflow_stream,
@@ -47,8 +48,8 @@ _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 6
 def find_run(parts: LocalParts, text: str, *, existing: bool = True) -> RunId:
     """The run that is meant: a whole id, a workflow's name for its latest run, or a part that only one id begins or ends with.
 
-    Not `existing`: a whole id is taken as it is, because there is something to say about runs that do not exist. A run that is
-    held back by its workflow exists. Raises `NotFound`; `InvalidInput` when several runs are meant.
+    Not `existing`: a whole id is taken as it is, because there is something to say about runs that do not exist, and a workflow
+    that never ran means its next scheduled run. A run that is held back by its workflow exists. Raises `NotFound`; `InvalidInput` when several runs are meant.
     """
     if _RUN.fullmatch(text) and ".." not in text and len(text) <= 256:
         run = RunId(text)
@@ -58,6 +59,8 @@ def find_run(parts: LocalParts, text: str, *, existing: bool = True) -> RunId:
             return run
     if is_name(text) and (latest := latest_run(parts, WorkflowName(text))) is not None:
         return latest
+    if not existing and is_name(text) and (coming := _next_run(parts, WorkflowName(text))) is not None:
+        return coming
     found = _beginning(parts, text) or _ending(parts, text)
     if len(found) == 1:
         return RunId(found[0])
@@ -78,6 +81,13 @@ def latest_run(parts: LocalParts, workflow: WorkflowName) -> RunId | None:
             (holder.admitted_at, run) for run, holder in state.holders.items() if parts.views.get_run(run) is None
         ]
     return max(found)[1] if found else None
+
+
+def _next_run(parts: LocalParts, workflow: WorkflowName) -> RunId | None:
+    state = parts.loader.load(workflow_stream(workflow)).state
+    if not isinstance(state, WorkflowState) or state.next_at is None:
+        return None
+    return scheduled_run(workflow, state.next_at)
 
 
 def pending_request(parts: LocalParts, run: RunId) -> tuple[RunRequested, datetime, str] | None:
@@ -154,7 +164,7 @@ def _no_run(parts: LocalParts, text: str) -> str:
         return f"there is no run {text} (yet): `runfold why {text}` tells more"
     name = workflow_of(run)
     if is_name(name) and parts.views.get_workflow(name) is not None and "@" not in text:
-        return f"{name} has no runs yet: `runfold run {name}` asks for one"
+        return f"{name} has no runs: `runfold run {name}` asks for one"
     return f"there is no run {shown(text)}; `runfold runs` lists them"
 
 
@@ -184,13 +194,17 @@ def moment_of(text: str, now: datetime, *, option: str, ahead: bool = False) -> 
 
 
 def version_or_moment(text: str, now: datetime) -> tuple[int | None, datetime | None]:
-    """What `--as-of` names: a version of the stream (`17`), or a moment."""
+    """What `--as-of` names: a version of the stream (`17`), or a moment that has come."""
     if re.fullmatch(r"v?[0-9]{1,9}", text):
         version = int(text.removeprefix("v"))
         if version < 1:
             raise InvalidInput([Problem("--as-of", "versions begin at 1", "`runfold events` shows them")])
         return version, None
-    return None, moment_of(text, now, option="--as-of")
+    at = moment_of(text, now, option="--as-of")
+    if at > now:
+        # What is known now would be shown as if it had been known then.
+        raise InvalidInput([Problem("--as-of", f"{shown(text)} has not come", "leave it out to see what is so now")])
+    return None, at
 
 
 def seconds_of(text: str, *, option: str) -> float:

@@ -293,9 +293,12 @@ def _outputs(state: "JobState") -> str:
 def why(session: Session, run: str, job: str | None, as_of: str | None) -> None:
     """Why a run, or a JOB of it, is not running: every unmet condition, since when, and what will clear it.
 
-    RUN may be one that does not exist: a scheduled instant that was skipped, missed or has not come.
+    RUN may be one that does not exist: a scheduled instant that was skipped, missed or has not come. A workflow that never ran
+    means its next scheduled run.
     """
     from cli.finding import find_job, find_run, version_or_moment
+    from cli.terminal import Cell
+    from local.home import engine_process
     from shared.bootstrap import utc_now
     from shared.explain import why_job, why_run
     from shared.ids import run_stream, workflow_of, workflow_stream
@@ -328,18 +331,25 @@ def why(session: Session, run: str, job: str | None, as_of: str | None) -> None:
         else:
             history = () if isinstance(state, Run) else _history(parts, owner, at)
             conditions = why_run(state, found, now, workflow=workflow, plan=plan, history=history)
+    # Of the past it is not known whether an engine was up.
+    engine_up = engine_process(session.home) is not None if as_of is None else None
     if session.json:
         session.answer(
             {
                 "run": found,
                 "job": job,
                 "at": now.isoformat().replace("+00:00", "Z"),
+                "engine_up": engine_up,
                 "conditions": [condition_object(one) for one in conditions],
             }
         )
         return
     for condition in conditions:
         _tell_condition(session.terminal, condition, now, 0)
+    if engine_up is False and not (isinstance(state, Run) and state.finished):
+        session.terminal.line(
+            Cell("No engine is up: nothing starts, and no end is noted, until `runfold up`.", "yellow")
+        )
 
 
 def _history(parts: "LocalParts", stream: "StreamName", until: "datetime | None") -> Iterator[tuple["datetime", Any]]:

@@ -64,7 +64,7 @@ def why_run(
     if told is not None:
         return [told]
     if instant is None:
-        text = f"Nobody has asked for a run {run_id}."
+        text = f"There is no run {run_id}: nobody has asked for it, or it was pruned."
         return [Condition("not_requested", run_id, text, clears=f"runfold run {name}")]
     return _scheduled(workflow, run_id, instant, now, plan)
 

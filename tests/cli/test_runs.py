@@ -188,6 +188,43 @@ def test_a_run_that_its_workflow_holds_back_is_shown_and_let_in_when_the_first_e
     assert runfold.process("run", "demo", "--wait", "--json").json["status"] == "succeeded"
 
 
+def test_why_says_that_no_engine_is_there_to_do_it(runfold: Runfold) -> None:
+    runfold.register(ssm("only", "true"))
+    run = runfold.run()
+    assert "No engine is up" in runfold.good("why", run).out
+    assert runfold.good("why", run, "--json").json["engine_up"] is False
+    assert runfold.good("why", run, "--as-of", "1", "--json").json["engine_up"] is None
+    runfold.finished()
+    assert "No engine is up" not in runfold.good("why", "demo").out
+
+
+def test_why_a_workflow_does_not_run_is_answered_before_its_first_run(runfold: Runfold) -> None:
+    runfold.register(schedule={"cron": "0 2 1 1 *"})
+    runfold.good("pause", "demo", "--reason", "inventory")
+    conditions = runfold.good("why", "demo", "--json").json["conditions"]
+    assert [one["code"] for one in conditions] == ["before_its_time", "paused"]
+    assert "inventory" in conditions[1]["message"]
+    # Without a schedule nothing will come of itself.
+    runfold.register(name="other")
+    assert "`runfold run other` asks for one" in runfold("why", "other").err
+
+
+def test_what_is_not_yet_past_cannot_be_looked_back_at(runfold: Runfold) -> None:
+    runfold.register()
+    run = runfold.run()
+    for words in (("show", run), ("why", run)):
+        answer = runfold(*words, "--as-of", "2999-01-01")
+        assert answer.code == 2
+        assert "2999-01-01 has not come" in answer.err
+
+
+def test_a_run_that_was_pruned_is_not_said_to_have_never_been(runfold: Runfold) -> None:
+    runfold.register()
+    run = runfold.finished()["run"]
+    runfold.good("prune", "--older-than", "0s")
+    assert "or it was pruned" in runfold.good("why", run).out
+
+
 def test_marking_needs_a_reason_and_records_who(runfold: Runfold) -> None:
     runfold.register(ssm("a", "exit 1"), ssm("b", "true", after=["a"]))
     run = runfold.finished()["run"]
