@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from shared.ids import CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
@@ -301,3 +302,72 @@ class Effects(Protocol):
     """Where effects go to be carried out, at least once."""
 
     def send(self, effects: Iterable[Any], *, delay_seconds: float = 0) -> None: ...
+
+
+# --- what attempts leave --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """The attempt whose output is read, and what the history knows of where it ran."""
+
+    run: RunId
+    job: JobName
+    attempt: int
+    target: str
+    """The job's type: `ecs`, `emr` or `ssm`."""
+    handle: Handle | None = None
+    """None: no target is known to have taken it."""
+    ended_at: datetime | None = None
+    """None while it is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    at: datetime
+    """When it was surely there; UTC."""
+    stream: Literal["out", "err"]
+    text: str
+    """Without its newline; bytes that are not UTF-8 are U+FFFD."""
+    host: str = ""
+    """With several hosts, which."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    lines: tuple[LogLine, ...]
+    cursor: str
+    """Where the next page begins; opaque."""
+    complete: bool
+    """Whether nothing can follow."""
+
+
+class Logs(Protocol):
+    """Where the output of attempts is read."""
+
+    def page(self, source: LogSource, *, stream: Literal["out", "err"] | None, cursor: str, bytes_max: int) -> LogPage:
+        """Lines after the cursor, both streams unless one is named, about `bytes_max` of them.
+
+        `NotFound`, saying why, when there is no output of the attempt; `InvalidInput` for a cursor that is none of this log.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A kept file: on this machine, or at an address from which whoever asked may fetch it for some minutes."""
+
+    path: Path | None = None
+    url: str = ""
+
+
+class Artifacts(Protocol):
+    """Where files are kept that jobs left."""
+
+    def size(self, run: RunId, address: str) -> int | None:
+        """Bytes; None when the file is gone."""
+        ...
+
+    def fetch(self, run: RunId, address: str) -> StoredFile:
+        """`NotFound` when it is gone, or was never one of this run's."""
+        ...

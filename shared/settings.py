@@ -50,6 +50,14 @@ class Settings:
     """A JSON object: host names to what SSM knows them by, `{"warehouse": {"instance": "mi-…"}}`."""
     cors_origins: str = ""
     """Comma-separated origins that a browser may call the API from."""
+    grants_claim: str = "runfold"
+    """The claim of a JWT that holds grants, separated by spaces."""
+    group_claims: str = "cognito:groups,groups"
+    """Comma-separated claims that list groups; those named `runfold:` and a grant give it."""
+    iam_grants: str = ""
+    """A JSON object: patterns of callers' ARNs to grants, `{"arn:aws:sts::*:assumed-role/oncall/*": "operator"}`."""
+    release: str = ""
+    """What is deployed; the API tells it, and answers of another release are not taken for unchanged."""
 
     @staticmethod
     def read(environment: Mapping[str, str]) -> "Settings":

@@ -21,8 +21,9 @@ from local.http import PORT_DEFAULT, HttpServer, is_loopback, serve, token_of
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.errors import NotFound, RunfoldError
 from shared.executors.process import ProcessExecutor
-from shared.ids import JobName, RunId
-from shared.usecases.queries import LogLine, LogPage, Queries, StoredFile
+from shared.ids import RunId
+from shared.ports import LogLine, LogPage, LogSource, StoredFile
+from shared.usecases.queries import Queries
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
@@ -162,17 +163,10 @@ class HomeLogs:
     def __init__(self, home: Home) -> None:
         self._executor = ProcessExecutor(home.path, environment={}, now=utc_now)
 
-    def page(
-        self,
-        run: RunId,
-        job: JobName,
-        attempt: int,
-        *,
-        stream: Literal["out", "err"] | None,
-        cursor: str,
-        bytes_max: int,
-    ) -> LogPage:
-        page = self._executor.read_log(run, job, attempt, stream=stream, after_cursor=cursor, limit_bytes=bytes_max)
+    def page(self, source: LogSource, *, stream: Literal["out", "err"] | None, cursor: str, bytes_max: int) -> LogPage:
+        page = self._executor.read_log(
+            source.run, source.job, source.attempt, stream=stream, after_cursor=cursor, limit_bytes=bytes_max
+        )
         lines = tuple(LogLine(line.at, line.stream, line.text, line.host) for line in page.lines)
         return LogPage(lines, page.cursor, page.complete)
 

@@ -1,7 +1,7 @@
 """Who asks: from what API Gateway has checked (a JWT, or IAM), or from the token of an embedded engine.
 
 Grants are words: `role`, `role:workflow=NAME` or `role:tag=TAG`, with the roles viewer, operator, author and admin. In a JWT they stand
-in the claim `runfold`, or in groups named `runfold:` and the word.
+in the claim `runfold`, or in groups named `runfold:` and the word; a deployment may name other claims.
 """
 
 import hmac
@@ -45,17 +45,22 @@ def grants_in(words: Iterable[str]) -> tuple[Grant, ...]:
     return tuple(found)
 
 
-def gateway_principal(iam_grants: Mapping[str, str] | None = None) -> Authenticate:
+def gateway_principal(
+    iam_grants: Mapping[str, str] | None = None,
+    *,
+    claim: str = CLAIM,
+    group_claims: tuple[str, ...] = GROUP_CLAIMS,
+) -> Authenticate:
     """Recognises callers by what API Gateway put into the request after checking it, which a caller cannot put there.
 
     `iam_grants`: patterns of ARNs (`arn:aws:sts::*:assumed-role/oncall/*`) to grants; a caller by IAM has those of every pattern
-    that fits, and none otherwise.
+    that fits, and none otherwise. `claim` holds the grants of a JWT, `group_claims` list groups.
     """
 
     def authenticate(event: Event) -> Principal:
         authorizer = event.get("requestContext", {}).get("authorizer") or {}
         if jwt := authorizer.get("jwt"):
-            return _of_claims(jwt.get("claims") or {})
+            return _of_claims(jwt.get("claims") or {}, claim, group_claims)
         if iam := authorizer.get("iam"):
             arn = str(iam.get("userArn") or "")
             words = [
@@ -70,13 +75,11 @@ def gateway_principal(iam_grants: Mapping[str, str] | None = None) -> Authentica
     return authenticate
 
 
-def _of_claims(claims: Mapping[str, Any]) -> Principal:
-    name = next((str(claims[claim]) for claim in NAME_CLAIMS if claims.get(claim)), "")
-    words = _listed(claims.get(CLAIM))
-    for claim in GROUP_CLAIMS:
-        words += [
-            word.removeprefix(GROUP_PREFIX) for word in _listed(claims.get(claim)) if word.startswith(GROUP_PREFIX)
-        ]
+def _of_claims(claims: Mapping[str, Any], claim: str, group_claims: tuple[str, ...]) -> Principal:
+    name = next((str(claims[one]) for one in NAME_CLAIMS if claims.get(one)), "")
+    words = _listed(claims.get(claim))
+    for one in group_claims:
+        words += [word.removeprefix(GROUP_PREFIX) for word in _listed(claims.get(one)) if word.startswith(GROUP_PREFIX)]
     return Principal(_name(name), grants_in(words))
 
 

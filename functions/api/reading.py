@@ -11,9 +11,9 @@ from functions.api.service import Answer, Call, resource_of_run
 from shared.decide.access import Resource
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.ids import JobName, RunId, StreamName, run_stream, workflow_of, workflow_stream
-from shared.ports import RunFilter
+from shared.ports import LogLine, RunFilter
 from shared.state.run import Run
-from shared.usecases.queries import FoundRun, LogLine
+from shared.usecases.queries import FoundRun
 from shared.views.objects import (
     commit_object,
     condition_object,

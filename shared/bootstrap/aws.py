@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.bootstrap.origins import new_id, new_ulid, utc_now
+from shared.ids import RunId
 from shared.settings import Settings
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
@@ -26,15 +27,17 @@ from shared.views.derive import derive
 
 if TYPE_CHECKING:
     from shared.executors.aws_events import AwsEvents
+    from shared.executors.aws_output import CloudWatchLogs, S3Artifacts
     from shared.executors.ecs import EcsExecutor
     from shared.executors.emr_serverless import EmrTargets
     from shared.executors.ssm import SsmExecutor
     from shared.executors.workspace import Workspace
-    from shared.ports import Executor
+    from shared.ports import Executor, LogPage, LogSource, StoredFile
     from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews
     from shared.stores.s3 import S3Documents, S3Uploads
     from shared.stores.schedules import SchedulerBells
     from shared.stores.sqs import SqsEffects
+    from shared.usecases.queries import Queries
 
 CONNECT_SECONDS = 2
 READ_SECONDS = 10
@@ -160,6 +163,19 @@ class Aws:
     def sweep(self) -> Sweep:
         return Sweep(self.transact, self.dues, self.effects, self.settle_again, now=self.now, rhythm=RHYTHM)
 
+    @cached_property
+    def queries(self) -> "Queries":
+        from shared.usecases.queries import Queries
+
+        return Queries(
+            loader=self.loader,
+            events=self.store,
+            views=self.views,
+            logs=_Logs(self),
+            artifacts=_Artifacts(self),
+            now=self.now,
+        )
+
     def settle_again(self, loaded: Loaded) -> None:
         """`settle`, by the sweep: the relay has nearly always done it, and a write that is refused costs five times a read."""
         if isinstance(loaded.state, Run):
@@ -196,6 +212,18 @@ class Aws:
         from shared.executors.workspace import Workspace
 
         return Workspace(self.client("s3"), self.settings.artifacts_bucket)
+
+    @cached_property
+    def output(self) -> "CloudWatchLogs":
+        from shared.executors.aws_output import CloudWatchLogs
+
+        return CloudWatchLogs(self.client("logs"), self.settings.log_group, now=self.now)
+
+    @cached_property
+    def artifacts(self) -> "S3Artifacts":
+        from shared.executors.aws_output import S3Artifacts
+
+        return S3Artifacts(self.client("s3"), self.settings.artifacts_bucket)
 
     @cached_property
     def ecs(self) -> "EcsExecutor":
@@ -291,6 +319,31 @@ class _Executors(Mapping[str, "Executor"]):
 
     def __len__(self) -> int:
         return 3
+
+
+class _Logs:
+    """The output of attempts; its client is made when output is first asked for."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def page(
+        self, source: "LogSource", *, stream: Literal["out", "err"] | None, cursor: str, bytes_max: int
+    ) -> "LogPage":
+        return self._aws.output.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
+
+
+class _Artifacts:
+    """Kept files; the same."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def size(self, run: RunId, address: str) -> int | None:
+        return self._aws.artifacts.size(run, address)
+
+    def fetch(self, run: RunId, address: str) -> "StoredFile":
+        return self._aws.artifacts.fetch(run, address)
 
 
 def _process_name() -> str:

@@ -9,8 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from shared import schedule
 from shared.codec import events_in
@@ -29,8 +28,20 @@ from shared.ids import (
     workflow_of,
     workflow_stream,
 )
-from shared.ports import EventStore, Record, RunFilter, RunRow, Views, WorkflowRow
-from shared.state.run import NotRequested, Run, evolve
+from shared.ports import (
+    Artifacts,
+    EventStore,
+    LogLine,
+    Logs,
+    LogSource,
+    Record,
+    RunFilter,
+    RunRow,
+    StoredFile,
+    Views,
+    WorkflowRow,
+)
+from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
@@ -54,69 +65,6 @@ _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.:+-]*")
 def is_run(text: str) -> bool:
     """Whether the text can be a run's id; what cannot is never looked for in a store or on a disk (fault 57)."""
     return len(text) <= RUN_LENGTH_MAX and _RUN.fullmatch(text) is not None and ".." not in text
-
-
-# --- what is asked of the world -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    at: datetime
-    """When it was surely there; UTC."""
-    stream: Literal["out", "err"]
-    text: str
-    """Without its newline; bytes that are not UTF-8 are U+FFFD."""
-    host: str = ""
-    """With several hosts, which."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    lines: tuple[LogLine, ...]
-    cursor: str
-    """Where the next page begins; opaque."""
-    complete: bool
-    """Whether nothing can follow."""
-
-
-class Logs(Protocol):
-    """Where the output of attempts is read."""
-
-    def page(
-        self,
-        run: RunId,
-        job: JobName,
-        attempt: int,
-        *,
-        stream: Literal["out", "err"] | None,
-        cursor: str,
-        bytes_max: int,
-    ) -> LogPage:
-        """Lines after the cursor, both streams unless one is named, about `bytes_max` of them.
-
-        `NotFound`, saying why, when there is no output of the attempt; `InvalidInput` for a cursor that is none of this log.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A kept file: on this machine, or at an address from which whoever asked may fetch it for some minutes."""
-
-    path: Path | None = None
-    url: str = ""
-
-
-class Artifacts(Protocol):
-    """Where files are kept that jobs left."""
-
-    def size(self, run: RunId, address: str) -> int | None:
-        """Bytes; None when the file is gone."""
-        ...
-
-    def fetch(self, run: RunId, address: str) -> StoredFile:
-        """`NotFound` when it is gone, or was never one of this run's."""
-        ...
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------
@@ -361,7 +309,8 @@ class Queries:
         elif attempt not in known:
             raise NotFound(f"{job} in {run.run} has no attempt {attempt}; it has {len(known)}")
         try:
-            page = self._logs.page(run.run, job, attempt, stream=stream, cursor=cursor, bytes_max=bytes_max)
+            source = _log_source(run, job, attempt)
+            page = self._logs.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
         except NotFound as reason:
             ended = not state.is_open or attempt != known[-1]
             return Output(attempt, cursor=cursor, absent=str(reason), complete=ended)
@@ -424,6 +373,16 @@ class Queries:
         if not is_run(text) or not is_name(workflow_of(RunId(text))):
             raise NotFound(f"there is no run {shown(text)}")
         return RunId(text)
+
+
+def _log_source(run: Run, job: JobName, attempt: int) -> LogSource:
+    target, phase = run.plan.jobs[job].type, run.jobs[job].phase
+    for one in run.jobs[job].attempts:
+        if one.attempt == attempt:
+            ended_at = one.ended_at or one.recorded_at
+            return LogSource(run.run, job, attempt, target, one.handle, ended_at)
+    handle = phase.handle if isinstance(phase, Submitted | Doubted) else None
+    return LogSource(run.run, job, attempt, target, handle)
 
 
 _ENDED = frozenset({"succeeded", "failed", "timed_out", "cancelled", "skipped", "upstream_failed"})

@@ -120,6 +120,51 @@ class Reply:
         return {one["path"]: one["message"] for one in self.json["problems"]}
 
 
+def event_of(
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: str = "",
+    authorizer: Mapping[str, Any] | None = None,
+    raw: str | bytes | None = None,
+    headers: Mapping[str, str],
+) -> dict[str, Any]:
+    """A request in payload format 2.0; names of headers may have _ for -."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    path, _, tail = path.partition("?")
+    context: dict[str, Any] = {
+        "http": {"method": method, "path": path},
+        "requestId": "request-1",
+        "stage": "$default",
+    }
+    if authorizer is not None:
+        context["authorizer"] = dict(authorizer)
+    made: dict[str, Any] = {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": query or tail,
+        "headers": sent,
+        "requestContext": context,
+        "isBase64Encoded": False,
+    }
+    if body is not None:
+        made["body"] = json.dumps(body)
+        sent.setdefault("content-type", "application/json")
+    if isinstance(raw, bytes):
+        made |= {"body": base64.b64encode(raw).decode(), "isBase64Encoded": True}
+    elif raw is not None:
+        made["body"] = raw
+    return made
+
+
+def reply_of(answer: dict[str, Any]) -> Reply:
+    data = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
+    if answer["headers"].get("Content-Encoding") == "gzip":
+        data = gzip.decompress(data)
+    return Reply(answer["statusCode"], answer["headers"], data, answer)
+
+
 class Api:
     """The handler over a home, called with events of payload format 2.0."""
 
@@ -165,35 +210,8 @@ class Api:
         event: Mapping[str, Any] | None = None,
         **headers: str,
     ) -> Reply:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        path, _, tail = path.partition("?")
-        context: dict[str, Any] = {
-            "http": {"method": method, "path": path},
-            "requestId": "request-1",
-            "stage": "$default",
-        }
-        if authorizer is not None:
-            context["authorizer"] = dict(authorizer)
-        made: dict[str, Any] = {
-            "version": "2.0",
-            "rawPath": path,
-            "rawQueryString": query or tail,
-            "headers": sent,
-            "requestContext": context,
-            "isBase64Encoded": False,
-        }
-        if body is not None:
-            made["body"] = json.dumps(body)
-            sent.setdefault("content-type", "application/json")
-        if isinstance(raw, bytes):
-            made |= {"body": base64.b64encode(raw).decode(), "isBase64Encoded": True}
-        elif raw is not None:
-            made["body"] = raw
-        answer = self.handler({**made, **(event or {})}, None)
-        data = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"].encode()
-        if answer["headers"].get("Content-Encoding") == "gzip":
-            data = gzip.decompress(data)
-        return Reply(answer["statusCode"], answer["headers"], data, answer)
+        made = event_of(method, path, body, query=query, authorizer=authorizer, raw=raw, headers=headers)
+        return reply_of(self.handler({**made, **(event or {})}, None))
 
     def get(self, path: str, **more: Any) -> Reply:
         return self("GET", path, **more)
