@@ -34,6 +34,9 @@ HANDOVER_SECONDS = 60
 POLL_FIRST_SECONDS = {"ecs": 600, "emr": 60, "ssm": 60}
 """ECS events are guaranteed and polls are a net; EMR and SSM events are best effort, so these are always polled."""
 POLL_LAST_SECONDS = 600
+NO_PATIENCE = timedelta(0)
+"""Patience is how long a look may wait that repairs, or confirms, what normally tells by itself: a hand-over, and the poll of a target whose
+events are guaranteed. What time decides (retries, time-outs, polls that are the only news) never waits."""
 CHECK_HOLDERS_SECONDS = 300
 """How often a workflow looks at the runs that hold its places, so that a lost end never blocks."""
 
@@ -181,11 +184,17 @@ def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
 
 
 def pending_of_run(
-    run: Run | NotRequested, now: datetime, *, everything: bool = False, since: datetime | None = None
+    run: Run | NotRequested,
+    now: datetime,
+    *,
+    everything: bool = False,
+    since: datetime | None = None,
+    patience: timedelta = NO_PATIENCE,
 ) -> list[Effect]:
     """What should be under way and may have been lost. With `everything` (at a start, when memory is gone) also what
     was handed over just now; without, only what is due. Targets are asked about what fell due after `since`, the moment of the
-    due row that led here; without it, within the last `HANDOVER_SECONDS`, so that a sweep every minute misses nothing."""
+    due row that led here; without it, within the last `HANDOVER_SECONDS`, so that a sweep every minute misses nothing. With patience,
+    looks come rarely, and each asks about everything that would otherwise wait for the next."""
     if isinstance(run, NotRequested):
         return []
     if run.finished:
@@ -199,7 +208,7 @@ def pending_of_run(
         state = run.jobs[name]
         if any(deadline.at <= now for deadline in deadlines(state, run.plan.jobs[name], run.round)):
             advance = True
-        effects.extend(_pending_of_job(run, name, state, now, everything, looked))
+        effects.extend(_pending_of_job(run, name, state, now, everything, looked, patience))
         if everything:
             effects.extend(_strays(run, name, state))
     if advance:
@@ -239,7 +248,13 @@ def _strays(run: Run, name: JobName, state: JobState) -> list[Effect]:
 
 
 def _pending_of_job(
-    run: Run, name: JobName, state: JobState, now: datetime, everything: bool, looked: datetime
+    run: Run,
+    name: JobName,
+    state: JobState,
+    now: datetime,
+    everything: bool,
+    looked: datetime,
+    patience: timedelta = NO_PATIENCE,
 ) -> list[Effect]:
     match state.phase:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
@@ -253,6 +268,9 @@ def _pending_of_job(
             return []
         case Claimed(attempt=attempt, send_before=send_before):
             return [ObserveAttempt(run.run, name, attempt)] if now >= send_before else []
+        case Submitted(attempt=attempt, submitted_at=submitted_at) if patience and _tells_by_itself(run, name):
+            # Half, so that nothing waits for the next look that is nearer to this one.
+            return [ObserveAttempt(run.run, name, attempt)] if everything or now - submitted_at >= patience / 2 else []
         case Submitted(attempt=attempt) | Doubted(attempt=attempt):
             if everything or poll_at(run, name, state, looked - timedelta(microseconds=1)) <= now:
                 return [ObserveAttempt(run.run, name, attempt)]
@@ -276,7 +294,7 @@ def needs_advance(run: Run, now: datetime) -> bool:
     return fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready())
 
 
-def due_of_run(run: Run | NotRequested, now: datetime) -> datetime | None:
+def due_of_run(run: Run | NotRequested, now: datetime, *, patience: timedelta = NO_PATIENCE) -> datetime | None:
     """The earliest moment after `now` at which this run must be looked at; None when nothing can happen any more."""
     if isinstance(run, NotRequested) or run.finished:
         return None
@@ -286,7 +304,7 @@ def due_of_run(run: Run | NotRequested, now: datetime) -> datetime | None:
     if needs_advance(run, now):
         moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
     for name in run.live:
-        moments.append(due_of_job(run, name, now))
+        moments.append(due_of_job(run, name, now, patience=patience))
     later = [moment for moment in moments if moment > now]
     # Something due at this very moment is being handed over now; if that is lost, the next look repairs it.
     return min(later) if len(later) == len(moments) and later else _soon(later, now)
@@ -296,7 +314,7 @@ def _soon(later: list[datetime], now: datetime) -> datetime:
     return min([*later, now + timedelta(seconds=HANDOVER_SECONDS)])
 
 
-def due_of_job(run: Run, name: JobName, now: datetime) -> datetime:
+def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = NO_PATIENCE) -> datetime:
     """When this job must be looked at next."""
     state = run.jobs[name]
     moments = [deadline.at for deadline in deadlines(state, run.plan.jobs[name], run.round)]
@@ -304,9 +322,11 @@ def due_of_job(run: Run, name: JobName, now: datetime) -> datetime:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
             moments.append((phase.stop.sent_at or phase.stop.requested_at) + timedelta(seconds=HANDOVER_SECONDS))
         case Queued(queued_at=queued_at, not_before=not_before):
-            moments.append(not_before or queued_at + timedelta(seconds=HANDOVER_SECONDS))
+            moments.append(not_before or queued_at + timedelta(seconds=HANDOVER_SECONDS) + patience)
         case Claimed(send_before=send_before):
             moments.append(send_before)
+        case Submitted() if _tells_by_itself(run, name):
+            moments.append(poll_at(run, name, state, now) + patience)
         case Submitted() | Doubted():
             moments.append(poll_at(run, name, state, now))
         case _:
@@ -315,6 +335,11 @@ def due_of_job(run: Run, name: JobName, now: datetime) -> datetime:
     # What is past and was not done yet is tried again after a while, not in a loop.
     again = now + timedelta(seconds=HANDOVER_SECONDS)
     return min((moment if moment > now else again for moment in moments), default=again)
+
+
+def _tells_by_itself(run: Run, name: JobName) -> bool:
+    """Whether its target's events are guaranteed, so that polls are a net and nothing more."""
+    return run.plan.jobs[name].type == "ecs"
 
 
 def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> datetime:

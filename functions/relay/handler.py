@@ -4,8 +4,9 @@ To the relay a record is only the name of a stream: it loads, folds and derives,
 record that keeps failing is parked by the event source, and what it would have done is repaired when the stream moves or is swept.
 """
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
@@ -20,36 +21,71 @@ logger = logger_of("relay")
 metrics = metrics_of("relay")
 
 
-def make_handler(load: Callable[[StreamName], Loaded], settle: Callable[[Loaded], None]) -> Handler:
+class Load(Protocol):
+    def __call__(self, stream: StreamName, version: int = 0) -> Loaded:
+        """The state at that version or later."""
+        ...
+
+
+def make_handler(load: Load, settle: Callable[[Loaded], None]) -> Handler:
     """`load` gives a stream's newest state; `settle` makes views and bells of it true."""
     processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 
     def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-        done: set[str] = set()
+        covered: dict[StreamName, int] = {}
 
         def relay(record: DynamoDBRecord) -> None:
-            keys = record.dynamodb.keys if record.dynamodb is not None else None
-            stream = StreamName(str((keys or {})["stream"]))
-            # One load a stream and batch: the newest state covers every record of it.
-            if stream in done:
+            stream, version = _moved(record)
+            # One load a stream and batch, as a rule: the newest state covers every record of it.
+            if version <= covered.get(stream, 0) or not _is_news(record):
                 return
             with logger.append_context_keys(stream=stream):
                 try:
-                    loaded = load(stream)
+                    loaded = load(stream, version)
                 except (CorruptStream, UnknownEvents) as error:
                     # Retrying cannot help, and must not hold up the shard; the sweep counts it until somebody acts.
                     logger.error("left alone: %s", error)
                     metrics.add_metric("StreamsLeftAlone", "Count", 1)
+                    covered[stream] = version
                 else:
                     settle(loaded)
                     _count(loaded)
-            done.add(stream)
+                    covered[stream] = max(version, loaded.version)
 
         with processor(event["Records"], relay):
             processor.process()
         return dict(processor.response())
 
     return doorway(logger, metrics, handle)
+
+
+ROUTINE = frozenset(
+    {"AttemptClaimed", "AttemptQueued", "AttemptStarted", "AttemptSubmitted", "AttemptSucceeded", "JobsReady"}
+)
+"""What every job of a run goes through when all is well: it moves numbers in the run's row, and nothing else that lists show."""
+ROUTINE_EVERY = 20
+"""Versions after which the numbers are brought up to date all the same; what is shown of one run is read from its stream."""
+
+
+def _moved(record: DynamoDBRecord) -> tuple[StreamName, int]:
+    keys = (record.dynamodb.keys if record.dynamodb is not None else None) or {}
+    return StreamName(str(keys["stream"])), int(keys["version"])
+
+
+def _is_news(record: DynamoDBRecord) -> bool:
+    """Whether lists should show what this record is about at once. A stream that shows no images says nothing, so everything is news.
+
+    Only a hint, and nothing is lost when it is wrong: the next record covers this one, and the sweep sees to the last.
+    """
+    image = record.dynamodb.new_image if record.dynamodb is not None else None
+    if not image:
+        return True
+    version = int(image["version"])
+    try:
+        types = {event["type"] for event in json.loads(image["body"])}
+    except (ValueError, TypeError, KeyError):
+        return True
+    return version == 1 or version % ROUTINE_EVERY == 0 or not types <= ROUTINE
 
 
 def _count(loaded: Loaded) -> None:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from shared.codec import check_chain, events_in
 from shared.errors import CorruptStream, NotFound
@@ -30,6 +31,12 @@ SNAPSHOT_EVERY = 500
 
 SNAPSHOTS_REMEMBERED_MAX = 10_000
 """Streams of which a process remembers how far it kept them; forgetting costs a write too many."""
+
+
+class Read(Protocol):
+    """The shape of `EventStore.read`."""
+
+    def __call__(self, stream: StreamName, *, after: int = 0, limit: int = PAGE_MAX) -> list[Record]: ...
 
 
 class PlanCache:
@@ -77,16 +84,30 @@ def empty_state(stream: StreamName) -> State:
 class Loader:
     """Loads and folds streams."""
 
-    def __init__(self, events: EventStore, plans: PlanCache, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self, events: EventStore, plans: PlanCache, snapshots: Snapshots | None = None, *, lately: Read | None = None
+    ) -> None:
+        """`lately`: a cheaper `EventStore.read` that may not know the newest commits."""
         self._events = events
+        self._lately = lately or events.read
         self._snapshots = snapshots
         self._kept_versions: dict[StreamName, int] = {}
         self.plans = plans
 
-    def load(self, stream: StreamName, known: Loaded | None = None) -> Loaded:
-        """The newest state. `known` saves reading what is known. Raises `CorruptStream`, `UnknownEvents`."""
-        loaded = known or self._from_snapshot(stream) or Loaded(stream, empty_state(stream), 0, FIRST_HASH, None)
-        for page in self._pages(stream, loaded.version):
+    def load(self, stream: StreamName, known: Loaded | None = None, *, lately: bool = False) -> Loaded:
+        """The newest state. `known` saves reading what is known. Raises `CorruptStream`, `UnknownEvents`.
+
+        `lately`: the newest or one of a moment before, for those whom a conditional write, or a version to expect, tells if it was old.
+        """
+        if known is None and self._snapshots is not None and kind_of(stream) == "run":
+            # Nearly all runs are short, and asking each for a snapshot would cost a read more than it could save.
+            first = (self._lately if lately else self._events.read)(stream, limit=SNAPSHOT_EVERY)
+            begun = self._fold(Loaded(stream, empty_state(stream), 0, FIRST_HASH, None), first)
+            if len(first) < SNAPSHOT_EVERY:
+                return begun
+            known = self._from_snapshot(stream) or begun
+        loaded = known or Loaded(stream, empty_state(stream), 0, FIRST_HASH, None)
+        for page in self._pages(stream, loaded.version, self._lately if lately else self._events.read):
             loaded = self._fold(loaded, page)
         return loaded
 
@@ -142,9 +163,9 @@ class Loader:
         last = records[-1]
         return Loaded(loaded.stream, state, last.version, last.hash, last.at)
 
-    def _pages(self, stream: StreamName, after: int) -> Iterator[list[Record]]:
+    def _pages(self, stream: StreamName, after: int, read: "Read | None" = None) -> Iterator[list[Record]]:
         while True:
-            page = self._events.read(stream, after=after, limit=PAGE_MAX)
+            page = (read or self._events.read)(stream, after=after, limit=PAGE_MAX)
             if page:
                 yield page
                 after = page[-1].version

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from shared.effects import (
+    NO_PATIENCE,
     Effect,
     due_of_run,
     due_of_workflow,
@@ -20,7 +21,7 @@ from shared.ports import PAGE_MAX, DueRow, Dues, Effects
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.loading import Loaded, State
-from shared.usecases.transact import Transact
+from shared.usecases.transact import TO_THE_SECOND, Rhythm, Transact
 
 logger = logging.getLogger("runfold.sweep")
 
@@ -36,8 +37,17 @@ Settle = Callable[[Loaded], None]
 
 class Sweep:
     def __init__(
-        self, transact: Transact, dues: Dues, effects: Effects, settle: Settle, *, now: Callable[[], datetime]
+        self,
+        transact: Transact,
+        dues: Dues,
+        effects: Effects,
+        settle: Settle,
+        *,
+        now: Callable[[], datetime],
+        rhythm: Rhythm = TO_THE_SECOND,
     ) -> None:
+        """`rhythm` must be that of every `Transact` that writes to the same stores."""
+        self._rhythm = rhythm
         self._transact = transact
         self._dues = dues
         self._effects = effects
@@ -70,22 +80,28 @@ class Sweep:
 
     def _repair(self, row: DueRow, now: datetime) -> None:
         loaded = self._transact.current(row.stream)
-        effects, due = pending_and_due(loaded.state, now, since=row.at)
+        effects, due = pending_and_due(loaded.state, now, since=row.at, patience=self._rhythm.patience)
         self._effects.send(effects)
         if due is not None:
-            self._dues.raise_to(row.stream, seen=row.at, at=due)
+            self._dues.raise_to(row.stream, seen=row.at, at=self._rhythm.row_at(loaded.state, due, now))
             return
         self._settle(loaded)
         self._dues.remove(row.stream, seen=row.at)
 
 
 def pending_and_due(
-    state: State, now: datetime, *, everything: bool = False, since: datetime | None = None
+    state: State,
+    now: datetime,
+    *,
+    everything: bool = False,
+    since: datetime | None = None,
+    patience: timedelta = NO_PATIENCE,
 ) -> tuple[list[Effect], datetime | None]:
     """What should be under way, and when to look again (None: never, by itself). `since`: the due row that led here."""
     match state:
         case Run() | NotRequested():
-            return pending_of_run(state, now, everything=everything, since=since), due_of_run(state, now)
+            effects = pending_of_run(state, now, everything=everything, since=since, patience=patience)
+            return effects, due_of_run(state, now, patience=patience)
         case WorkflowState() | NotRegistered():
             return pending_of_workflow(state, now, everything=everything), due_of_workflow(state, now)
         case _:

@@ -18,6 +18,7 @@ from shared.decide.run import RunDraft, decide_on
 from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.effects import (
     HANDOVER_SECONDS,
+    NO_PATIENCE,
     AdvanceRun,
     Effect,
     TickWorkflow,
@@ -48,6 +49,37 @@ DELAY_SECONDS_MAX = 900
 SKEW = timedelta(seconds=5)
 """Clocks of processes differ by less. A row due later than this is not being swept by anybody, so it cannot be moved away."""
 
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often a live run is looked at although nothing is due, and how far the clocks of those who look and write may differ.
+
+    The rarer the looks, the fewer writes: whoever needs the run looked at later than the next look that is certain needs no due row of his
+    own. `docs/decisions/0005-cost.md` has the argument.
+    """
+
+    every: timedelta | None = None
+    """None: whenever something is due, to the second; otherwise no row of a live run stands further ahead than this."""
+    skew: timedelta = SKEW
+
+    @property
+    def patience(self) -> timedelta:
+        return self.every + self.skew if self.every is not None else NO_PATIENCE
+
+    def row_at(self, state: State, due: datetime, now: datetime) -> datetime:
+        """Where the row of a stream may stand that has to be looked at no later than `due`."""
+        if self.every is None or not isinstance(state, Run) or not state.opened:
+            return due
+        return min(due, now + self.every)
+
+    def covers(self, needed: datetime, now: datetime) -> bool:
+        """Whether any row that a live run can have by now is early enough, whatever others did meanwhile."""
+        return self.every is not None and needed >= now + self.every + self.skew
+
+
+TO_THE_SECOND = Rhythm()
+"""One machine: a row costs microseconds."""
+
 Draft = RunDraft | WorkflowDraft | DocumentDraft
 
 
@@ -74,8 +106,10 @@ class Transact:
         new_id: Callable[[], str],
         kept_max: int = KEPT_MAX,
         effects_wait: bool = False,
+        rhythm: Rhythm = TO_THE_SECOND,
     ) -> None:
         """`effects_wait`: the queue of effects can delay a message, so that a retry need not wait for the sweep."""
+        self._rhythm = rhythm
         self._kept_max = kept_max
         self._effects_wait = effects_wait
         self._events = events
@@ -116,10 +150,10 @@ class Transact:
                 continue
         raise Conflict(f"{stream}: {TRIES_MAX} conflicts in a row; send the command again")
 
-    def current(self, stream: StreamName) -> Loaded:
-        """The newest state, read incrementally."""
+    def current(self, stream: StreamName, *, lately: bool = False) -> Loaded:
+        """The newest state, read incrementally. `lately`: as `Loader.load` says."""
         known = self._kept.get(stream)
-        loaded = self.loader.load(stream, known)
+        loaded = self.loader.load(stream, known, lately=lately)
         if known is not None and loaded.version != known.version:
             # Others were here: with an end among their commits the row may have gone, and come back elsewhere.
             self._rows.pop(stream, None)
@@ -175,7 +209,7 @@ class Transact:
             return self._once(stream, commands[: taken // 2], by, cause)
         state = _frozen(draft)
         try:
-            self._store(loaded, record, _due_after(state, draft, now), now)
+            self._store(loaded, record, state, _due_after(state, draft, now, self._rhythm.patience), now)
         except Conflict:
             self.current(stream)
             raise
@@ -219,34 +253,38 @@ class Transact:
             if not again:
                 return draft, rejected, taken
 
-    def _store(self, before: Loaded, record: Record, needed: datetime | None, now: datetime) -> None:
+    def _store(self, before: Loaded, record: Record, after: State, needed: datetime | None, now: datetime) -> None:
         """Commit, with a due row that is not later than `needed`."""
         stream = record.stream
         row = self._rows.get(stream)
         # The row of a run that goes on is moved or removed by a sweep alone, and by a sweep only once it is due.
-        going_on = isinstance(before.state, Run) and not before.state.finished
-        if needed is None or (going_on and row is not None and now + SKEW < row <= needed):
+        going_on = isinstance(before.state, Run) and before.state.opened and not before.state.finished
+        known_to_do = row is not None and needed is not None and now + self._rhythm.skew < row <= needed
+        if needed is None or (going_on and (known_to_do or self._rhythm.covers(needed, now))):
             self._events.append(record)
             return
+        needed = self._rhythm.row_at(after, needed, now)
         with self._events.batch():
-            row = self._lower_due(stream, needed, now)
+            row, moved = self._lower_due(stream, needed, now, new=record.version == 1)
             self._events.append(record)
-            if record.version == 1 and self._dues.get(stream) is None:
-                # Somebody swept it between the two, found a row without a commit, and took it away.
-                self._dues.lower(stream, row)
+            if record.version == 1 or (moved and self._rhythm.every is not None):
+                # A sweep between the two has seen a row, and not the commit that it was written for.
+                there = self._dues.get(stream)
+                if there is None or there > needed:
+                    self._dues.lower(stream, row)
         self._rows[stream] = row
 
-    def _lower_due(self, stream: StreamName, needed: datetime, now: datetime) -> datetime:
-        """Where the row stands then."""
-        row = self._dues.get(stream)
+    def _lower_due(self, stream: StreamName, needed: datetime, now: datetime, *, new: bool) -> tuple[datetime, bool]:
+        """Where the row stands then, and whether it was written."""
+        row = self._dues.get(stream) if not new else None
         if row is not None and row <= needed:
-            if row > now + SKEW:
-                return row
+            if row > now + self._rhythm.skew:
+                return row, False
             # Somebody may be sweeping this stream right now and would raise the row without having seen this commit.
             # Moving the row, even backwards, makes that conditional write fail.
             needed = row - timedelta(microseconds=1)
         self._dues.lower(stream, needed)
-        return needed
+        return needed, True
 
     def _keep(self, loaded: Loaded) -> Loaded:
         self._kept[loaded.stream] = loaded
@@ -254,6 +292,26 @@ class Transact:
         if len(self._kept) > self._kept_max:
             dropped, _ = self._kept.popitem(last=False)
             self._rows.pop(dropped, None)
+        return loaded
+
+
+class Reader:
+    """Keeps streams that others write to, and reads what is new of them."""
+
+    def __init__(self, loader: Loader, *, kept_max: int = KEPT_MAX) -> None:
+        self._loader = loader
+        self._kept_max = kept_max
+        self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
+
+    def __call__(self, stream: StreamName, version: int = 0) -> Loaded:
+        """The state at `version` or later, read incrementally."""
+        loaded = self._loader.load(stream, self._kept.pop(stream, None), lately=True)
+        if loaded.version < version:
+            loaded = self._loader.load(stream, loaded)
+        if not isinstance(loaded.state, Run) or not loaded.state.finished:
+            self._kept[stream] = loaded
+            if len(self._kept) > self._kept_max:
+                self._kept.popitem(last=False)
         return loaded
 
 
@@ -317,19 +375,21 @@ def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> 
             return []
 
 
-def _due_after(state: State, draft: Draft, now: datetime) -> datetime | None:
+def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -> datetime | None:
     """By when the stream must be looked at because of these events; the row it already has covers everything else."""
     match state:
         case Run():
             moments = [
                 # A retry without delay is due at this very moment; only what was due before it has been looked at.
-                due_of_job(state, job, now - timedelta(microseconds=1))
+                due_of_job(state, job, now - timedelta(microseconds=1), patience=patience)
                 for event in draft.events
                 if (job := getattr(event, "job", None)) is not None and job in state.live
             ]
             # The row outlives the run until its views, wake-ups and notices are done, so the end needs one as well.
-            if draft.truncated or state.finished or not moments:
+            if draft.truncated:
                 moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+            if state.finished or not moments:
+                moments.append(now + timedelta(seconds=HANDOVER_SECONDS) + patience)
             if not state.opened and state.request.start_after is not None:
                 moments = [state.request.start_after]
             return min(moments)

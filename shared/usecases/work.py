@@ -68,10 +68,19 @@ class Work:
     def record(self, reports: Sequence[Report]) -> list[Effect]:
         """Commit what targets told by themselves; what could not be stored is answered, as looks at those attempts."""
         later: list[Effect] = []
-        self._commit([self._dispatch.report(report) for report in reports], [], later)
+        looks: list[Effect] = [ObserveAttempt(report.run, report.job, report.attempt) for report in reports]
+        # Between two reports others have nearly always written to the run, and a write that is refused costs five times a read.
+        # What was read a moment too early is found out by that write.
+        read = {
+            (look.run, look.job, look.attempt)
+            for look in self._with_states_read(looks, later, lately=True)
+            if isinstance(look, ObserveAttempt)
+        }
+        known = [report for report in reports if (report.run, report.job, report.attempt) in read]
+        self._commit([self._dispatch.report(report) for report in known], [], later)
         return later
 
-    def _with_states_read(self, effects: list[Effect], later: list[Effect]) -> list[Effect]:
+    def _with_states_read(self, effects: list[Effect], later: list[Effect], *, lately: bool = False) -> list[Effect]:
         """The effects whose run could be read. Others write to it, so what this process knew of it is no ground to call a target."""
         by_run: dict[RunId, list[Effect]] = {}
         for effect in effects:
@@ -81,7 +90,7 @@ class Work:
 
         def read(run: RunId) -> None:
             unread.add(run)
-            self._transact.current(run_stream(run))
+            self._transact.current(run_stream(run), lately=lately)
             unread.remove(run)
 
         for run, concerned in by_run.items():

@@ -94,7 +94,7 @@ def test_an_upload_becomes_a_workflow_with_a_bell(deployed: Deployed) -> None:
     handler = register_handler(deployed.aws.uploads, deployed.aws.control)
     assert handler(uploaded("workflows/nightly.json"), Context()) == {"registered": "nightly", "version": 1}
     assert handler(uploaded("workflows/nightly.json"), Context()) == {"registered": "nightly", "version": 1}
-    relay_handler(deployed.aws.transact.current, deployed.aws.settle)(stream_event("workflow#nightly"), Context())
+    relay_handler(deployed.aws.reader, deployed.aws.settle)(stream_event("workflow#nightly"), Context())
     row = deployed.aws.views.get_workflow(NIGHTLY)
     assert row is not None
     assert row.live_version == 1
@@ -137,7 +137,7 @@ def test_a_run_goes_from_queue_to_target_to_report_to_the_next_job(deployed: Dep
     assert sorted(request.job for request in deployed.target.started.values()) == ["extract", "load"]
     handler(sqs_event('{"job": "load"}'), Context())
     assert state_of(deployed, run).outcome == "succeeded"
-    relay_handler(deployed.aws.transact.current, deployed.aws.settle)(stream_event(run_stream(run)), Context())
+    relay_handler(deployed.aws.reader, deployed.aws.settle)(stream_event(run_stream(run)), Context())
     rows, _ = deployed.aws.views.runs(RunFilter(status="succeeded"))
     assert [row.run for row in rows] == [run]
 
@@ -249,7 +249,7 @@ def test_a_stream_that_cannot_be_folded_does_not_hold_up_the_others(deployed: De
             "body": {"S": "[]"},
         },
     )
-    relay = relay_handler(deployed.aws.transact.current, deployed.aws.settle)
+    relay = relay_handler(deployed.aws.reader, deployed.aws.settle)
     answer = relay(stream_event("run#broken@1", run_stream(run)), Context())
     assert run in [row.run for row in deployed.aws.views.runs()[0]]
     assert len(answer["batchItemFailures"]) <= 1
