@@ -268,6 +268,8 @@ class RunReopened(_Event):
     document_version: int
     changes: tuple[str, ...] = ()
     """How this document differs from the one before, for people."""
+    parameters: dict[str, Json] | None = None
+    """What the run is given from now on, when this document declares other parameters than the one before."""
     by: str
     reason: str = ""
     request: str = ""

@@ -110,6 +110,8 @@ class ReopenRun:
     by: str
     reason: str = ""
     request: str = ""
+    parameters: Mapping[str, Any] | None = None
+    """By the document's schema, when they are not what the run has."""
 
 
 RunCommand = (

@@ -271,18 +271,25 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
         )
     if not reopened_jobs(fold.all_jobs(), plan, command.jobs, failed=command.failed):
         raise Rejected("nothing to do again: every job succeeded or was skipped; name the job to start from")
-    draft.emit(
-        RunReopened(
-            jobs=command.jobs,
-            failed=command.failed,
-            document=command.document,
-            document_version=command.document_version,
-            changes=_bounded(command.changes, CHANGES_BYTES_MAX),
-            by=command.by,
-            reason=_short(command.reason),
-            request=command.request,
-        )
+    reopened = RunReopened(
+        jobs=command.jobs,
+        failed=command.failed,
+        document=command.document,
+        document_version=command.document_version,
+        changes=_bounded(command.changes, CHANGES_BYTES_MAX),
+        parameters=None if command.parameters is None else dict(command.parameters),
+        by=command.by,
+        reason=_short(command.reason),
+        request=command.request,
     )
+    if text_bytes(reopened) > PAYLOAD_BYTES_MAX:
+        # The differences can be had from the documents; the rest cannot be left out.
+        reopened = reopened.model_copy(update={"changes": ()})
+        if text_bytes(reopened) > PAYLOAD_BYTES_MAX:
+            raise Rejected(
+                "the names of the jobs and the new parameters are too long together: name the first jobs only"
+            )
+    draft.emit(reopened)
     _advance(draft)
 
 

@@ -45,7 +45,7 @@ from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 
 Plans = Callable[[Digest], Plan]
 """Gives the compiled document of a digest."""
@@ -759,6 +759,10 @@ class RunFold:
         self.stopping = 0
         if event.request:
             self.reopen_requests |= {event.request}
+        if event.parameters is not None:
+            assert self.run is not None
+            request = self.run.request.model_copy(update={"parameters": event.parameters})
+            self.run = replace(self.run, request=request)
 
     def _finished(self, event: RunFinished, at: datetime) -> None:
         if self.unfinished:

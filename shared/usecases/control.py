@@ -3,7 +3,7 @@ refuse them stand in `decide/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -46,7 +46,7 @@ from shared.state.workflow import WorkflowState
 from shared.usecases.documents import difference, read_document
 from shared.usecases.transact import Transact
 from shared.workflow.document import Workflow
-from shared.workflow.parameters import fill
+from shared.workflow.parameters import fill, is_declared
 from shared.workflow.reading import canonical
 
 NAMES_COMPARED_MAX = 1_000
@@ -264,6 +264,7 @@ class Control:
             by=by,
             reason=reason,
             request=request,
+            parameters=_other_parameters(state, plans(digest).workflow) if changes else None,
         )
         self._transact(run_stream(run), command, by=by, cause="rerun")
         return changes
@@ -279,6 +280,8 @@ class Control:
             return run.plan.digest, run.document_version
         workflow = self.workflow(run.request.workflow)
         version = workflow.live if document == "latest" else workflow.version(document)
+        if version is None and document == "latest":
+            raise Rejected(f"{workflow.name} was unregistered, so no version is the latest: name one by its number")
         if version is None:
             raise NotFound(f"{workflow.name} has no version {document}; it has 1 to {len(workflow.versions)}")
         return version.document, version.number
@@ -300,6 +303,19 @@ class Control:
     def _nearest(self, name: str) -> str:
         near = get_close_matches(name, list(self._known_workflows())[:NAMES_COMPARED_MAX], n=1)
         return f": did you mean {near[0]}?" if near else "; `runfold workflows` lists them"
+
+
+def _other_parameters(run: Run, document: Workflow) -> dict[str, Any] | None:
+    """What the run is given under another document: what it has as far as that declares it, the rest by default. None when
+    that is what it has. Raises InvalidInput."""
+    schema = document.parameters
+    has = run.request.parameters
+    try:
+        values = fill(schema, {name: value for name, value in has.items() if is_declared(schema, name)})
+    except InvalidInput as error:
+        hint = f"the run was asked for under another document: ask for a new one, `runfold run {run.request.workflow}`"
+        raise InvalidInput([replace(problem, hint=hint) for problem in error.problems]) from None
+    return None if values == has else values
 
 
 def _check_uploads(document: Workflow, files: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 What it promises: `read_document` answers with a Workflow that can be registered, or with every problem at once.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -22,6 +23,7 @@ from shared.workflow.syntax import PROBLEMS_MAX, bounded
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DETAIL_LENGTH_MAX = 80
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 _HIDDEN = frozenset(("environment", "secrets"))
 
 
@@ -150,11 +152,23 @@ def _job_changes(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[st
 
 
 def _detail(value: Any) -> str:
-    if value is None or value in ("", [], {}):
+    if value in _NOTHING:
         return "none"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return shown(f"[{', '.join(value)}]", _DETAIL_LENGTH_MAX)
     if isinstance(value, dict):
-        said = ", ".join(f"{key}: {held}" for key, held in value.items() if held not in (None, "", [], {}))
+        said = ", ".join(f"{key}: {_plain(held)}" for key, held in value.items() if held not in _NOTHING)
         return shown(said or "none", _DETAIL_LENGTH_MAX)
-    return shown(value, _DETAIL_LENGTH_MAX)
+    return shown(_plain(value), _DETAIL_LENGTH_MAX)
+
+
+def _plain(value: Any) -> str:
+    """As the document has it."""
+    return value if isinstance(value, str) else json.dumps(_said(value), ensure_ascii=False)
+
+
+def _said(value: Any) -> Any:
+    """Without what says nothing."""
+    if isinstance(value, dict):
+        return {key: _said(held) for key, held in value.items() if held not in _NOTHING}
+    return [_said(held) for held in value] if isinstance(value, list) else value

@@ -81,7 +81,7 @@ def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
     problems: list[Problem] = []
     nearest = Nearest()
     for name in values:
-        if not _is_declared(schema, name):
+        if not is_declared(schema, name):
             problems.append(_undeclared(schema, name, nearest))
     if schema is None:
         if problems:
@@ -93,7 +93,7 @@ def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError):
         raise InvalidInput([Problem("params", "hold what is not JSON", "no NaN, no Infinity")]) from None
     # What no schema has said anything about need not be judged by it.
-    known = {name: value for name, value in values.items() if _is_declared(schema, name)}
+    known = {name: value for name, value in values.items() if is_declared(schema, name)}
     filled = _filled(schema, schema, known, 0)
     assert isinstance(filled, dict), "an object stays one"
     for error in _errors(schema, filled):
@@ -376,7 +376,8 @@ def _bounded_message(message: str) -> str:
     return shown(" ".join(message.split()), _MESSAGE_LENGTH_MAX)
 
 
-def _is_declared(schema: Schema | None, name: str) -> bool:
+def is_declared(schema: Schema | None, name: str) -> bool:
+    """Whether a run may be given a parameter of this name."""
     if schema is None:
         return False
     if name in schema.get("properties", {}):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.calling import Runfold, ssm
+from tests.cli.calling import Runfold, document, ssm
 
 RUN_FIELDS = {"run", "workflow", "status", "scheduled_at", "started_at", "finished_at"}
 ATTEMPT_FIELDS = {"attempt", "status", "handle", "exit_code", "failure_class"} | {
@@ -186,6 +186,49 @@ def test_a_run_that_its_workflow_holds_back_is_shown_and_let_in_when_the_first_e
     # The first had not started, so it ends at once, and nobody but this command is there to let the second in.
     assert runfold.good("show", second, "--json").json["held"] is None
     assert runfold.process("run", "demo", "--wait", "--json").json["status"] == "succeeded"
+
+
+def test_a_rerun_on_a_newer_document_has_the_parameters_that_it_declares(runfold: Runfold) -> None:
+    integer = {"type": "integer", "default": 3}
+    runfold.register(
+        ssm("load", "false"), parameters={"type": "object", "properties": {"old": integer, "kept": integer}}
+    )
+    runfold.finished("demo", "--param", "kept=4")
+    runfold.register(
+        ssm("load", 'echo "$1"', args=["{{ params.kept }} {{ params.new }}"]),
+        parameters={"type": "object", "properties": {"kept": integer, "new": {"type": "array", "default": [5]}}},
+    )
+    again = runfold.process("rerun", "demo", "--version", "latest", "--wait", "--json").json
+    assert (again["status"], again["parameters"]) == ("succeeded", {"kept": 4, "new": [5]})
+    assert runfold.good("logs", "demo", "load").out == "4 [5]\n"
+    assert runfold.good("show", "demo", "--as-of", "1", "--json").json["parameters"] == {"old": 3, "kept": 4}
+    assert runfold.good("verify").code == 0
+
+
+def test_a_rerun_on_a_document_that_needs_what_the_run_was_never_given_is_refused(runfold: Runfold) -> None:
+    runfold.register(ssm("load", "false"))
+    run = runfold.finished()["run"]
+    runfold.register(
+        parameters={"type": "object", "properties": {"must": {"type": "integer"}}, "required": ["must"]},
+    )
+    before = runfold.good("events", run).out
+    answer = runfold("rerun", run, "--version", "latest", "--job", "only")
+    assert answer.code == 2
+    assert (
+        'params: "must" is a required property  → the run was asked for under another document: ask for a new one'
+        in answer.err
+    )
+    runfold.good("unregister", "demo")
+    assert "so no version is the latest" in runfold("rerun", run, "--version", "latest").err
+    assert runfold.good("events", run).out == before
+
+
+def test_what_changed_is_told_in_the_words_of_the_document(runfold: Runfold) -> None:
+    runfold.register(ssm("load", "true"))
+    runfold.file("in.json", "{}")
+    changed = document("demo", ssm("load", "true", inputs=[{"path": "in.json", "upload": "in"}]))
+    told = runfold.good("register", runfold.file("demo.json", changed)).out
+    assert 'job load: inputs changed from none to [{"path": "in.json", "upload": "in"}]' in told
 
 
 def test_why_says_that_no_engine_is_there_to_do_it(runfold: Runfold) -> None:
