@@ -343,20 +343,31 @@ class Finding(NamedTuple):
 
 
 @command()
+@click.option("--stack", metavar="NAME", help="Look at this deployment in an AWS account instead: Runfold-dev.")
+@click.option("--region", metavar="NAME", help="Of the stack; otherwise that of the profile or of AWS_REGION.")
+@click.option("--profile", metavar="NAME", help="Whose credentials; otherwise those of the environment.")
 @pass_session
-def doctor(session: Session) -> None:
+def doctor(session: Session, stack: str | None, region: str | None, profile: str | None) -> None:
     """Look for what could go wrong: the home, its file, the engine, programs, space, and what needs a person.
 
-    Exit code 1 when something is wrong; what is only worth knowing does not count.
+    With --stack it looks at a deployment and its account: functions, roles, quotas, clusters, hosts, images, queues, alarms.
+    It only reads. What you may not look at is told and does not count. Exit code 1 when something is wrong; what is only worth
+    knowing does not count.
     """
     from cli.terminal import Cell, Column
 
-    findings = [
-        *_look_at_home(session),
-        *_look_at_settings(session),
-        *_look_at_programs(),
-        *_look_at_space(session),
-    ]
+    if stack is None and (region or profile):
+        raise click.UsageError("--region and --profile say where a stack is: name it with --stack")
+    findings = (
+        [
+            *_look_at_home(session),
+            *_look_at_settings(session),
+            *_look_at_programs(),
+            *_look_at_space(session),
+        ]
+        if stack is None
+        else _look_at_stack(stack, region, profile)
+    )
     if session.json:
         session.answer([one._asdict() for one in findings])
     else:
@@ -375,6 +386,14 @@ def doctor(session: Session) -> None:
         )
     if any(one.level == "bad" for one in findings):
         raise click.exceptions.Exit(1)
+
+
+def _look_at_stack(stack: str, region: str | None, profile: str | None) -> list[Finding]:
+    from cli.commands.account import look_at_account
+    from shared.bootstrap import utc_now
+    from shared.bootstrap.account import Account
+
+    return list(look_at_account(Account(region=region, profile=profile), stack, now=utc_now()))
 
 
 def _look_at_home(session: Session) -> Iterator[Finding]:

@@ -1,0 +1,173 @@
+"""An AWS account as `runfold doctor --stack` asks it: read-only questions, each bounded in time, and all of them together.
+
+What it promises: whatever goes wrong, an answer that did not come is one error of ours, `Unanswered`, which says what to allow or mend.
+Nothing is ever written.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
+
+from shared.errors import InvalidInput, Problem, RunfoldError
+from shared.ids import workflow_stream
+from shared.settings import Settings
+from shared.state.workflow import WorkflowState
+from shared.stores.dynamodb import DynamoStore, DynamoViews
+from shared.stores.s3 import S3Documents
+from shared.usecases.loading import Loader, PlanCache
+from shared.workflow.document import Workflow
+
+CONNECT_SECONDS = 3
+READ_SECONDS = 10
+TRIES = 2
+"""Of each call."""
+SECONDS_MAX = 90.0
+"""Of all questions together; what is asked later is not answered."""
+PAGES_MAX = 20
+"""Of one list; what is beyond is not looked at."""
+WORKFLOWS_MAX = 200
+
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "UnauthorizedOperation",
+    }
+)
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_MISSING = ("NotFound", "NoSuch", "DoesNotExist", "NonExistentQueue", "InvalidSubnetID", "InvalidGroup")
+_PREFIXES = {"service-quotas": "servicequotas"}
+_ACTIONS = {"s3:GetBucketNotificationConfiguration": "s3:GetBucketNotification"}
+"""Where IAM's word is not the call's."""
+
+Kind = Literal["denied", "missing", "credentials", "unreachable", "refused", "late"]
+
+
+class Unanswered(RunfoldError):
+    """A question that AWS did not answer. `missing`: what was asked about is not there."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind: Kind = kind
+
+
+class Account:
+    """The account and region that the credentials of the environment, or of a profile, lead to."""
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises `InvalidInput` where there is no such profile, or no region is known."""
+        try:
+            self._session = boto3.Session(profile_name=profile, region_name=region)
+        except BotoCoreError as error:
+            raise InvalidInput(
+                [Problem("--profile", str(error), "`aws configure list-profiles` shows them")]
+            ) from error
+        if not self._session.region_name:
+            raise InvalidInput([Problem("--region", "no region is known", "name one, or set AWS_REGION")])
+        self.region = str(self._session.region_name)
+        self._clock = clock
+        self._ends_at = clock() + SECONDS_MAX
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._silent: dict[tuple[str, str], Unanswered] = {}
+
+    def ask(self, service: str, operation: str, *, region: str | None = None, **arguments: Any) -> dict[str, Any]:
+        """One call. Raises `Unanswered`."""
+        client, action = self._prepared(service, operation, region)
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        except (ClientError, BotoCoreError) as error:
+            raise self._translated(error, service, action, region) from error
+        return answer
+
+    def listed(
+        self, service: str, operation: str, key: str, *, region: str | None = None, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """All entries under `key` of a list that comes in pages, `PAGES_MAX` of them at most. Raises `Unanswered`."""
+        client, action = self._prepared(service, operation, region)
+        found: list[dict[str, Any]] = []
+        try:
+            for number, page in enumerate(client.get_paginator(operation).paginate(**arguments), start=1):
+                found += page.get(key, [])
+                if number == PAGES_MAX:
+                    break
+                self._prepared(service, operation, region)
+        except (ClientError, BotoCoreError) as error:
+            raise self._translated(error, service, action, region) from error
+        return found
+
+    def live_documents(self, settings: Settings) -> Iterator[tuple[str, Workflow]]:
+        """The workflows of a deployment that are in service, by name. Raises `StoreUnavailable`, `CorruptStream`, `UnknownEvents`."""
+        dynamodb, _ = self._prepared("dynamodb", "query", None)
+        s3, _ = self._prepared("s3", "get_object", None)
+        plans = PlanCache(S3Documents(s3, settings.documents_bucket))
+        loader = Loader(DynamoStore(dynamodb, settings.events_table), plans)
+        rows, _ = DynamoViews(dynamodb, settings.views_table).workflows(limit=WORKFLOWS_MAX)
+        for row in rows:
+            self._prepared("dynamodb", "query", None)
+            state = loader.load(workflow_stream(row.workflow)).state
+            if isinstance(state, WorkflowState) and state.live is not None:
+                yield state.name, plans(state.live.document).workflow
+
+    def _prepared(self, service: str, operation: str, region: str | None) -> tuple[Any, str]:
+        """A client that may be asked now, and IAM's name of the call."""
+        place = (service, region or self.region)
+        if place in self._silent:
+            raise self._silent[place]
+        if place not in self._clients:
+            config = Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": TRIES, "mode": "standard"},
+            )
+            self._clients[place] = self._session.client(service, region_name=place[1], config=config)  # type: ignore[call-overload]
+        client = self._clients[place]
+        called = client.meta.method_to_api_mapping[operation]
+        action = f"{_PREFIXES.get(service, service)}:{called}"
+        action = _ACTIONS.get(action, action)
+        if self._clock() > self._ends_at:
+            raise Unanswered("late", f"the {SECONDS_MAX:.0f} s for all questions were over before {action}")
+        return client, action
+
+    def _translated(self, error: Exception, service: str, action: str, region: str | None) -> Unanswered:
+        if isinstance(error, ClientError):
+            facts = error.response.get("Error", {})
+            code, message = str(facts.get("Code", "")), str(facts.get("Message", ""))
+            if code in _DENIED:
+                return Unanswered("denied", f"you may not {action}: allow it, or let somebody ask who may")
+            if code in _CREDENTIALS:
+                return Unanswered("credentials", f"AWS does not take the credentials ({code}): sign in again")
+            if any(word in code for word in _MISSING) or "does not exist" in message:
+                return Unanswered("missing", message or code)
+            return Unanswered("refused", f"{action} is refused: {code}: {message}")
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return Unanswered(
+                "credentials", "there are no credentials: set AWS_PROFILE, or name a profile with --profile"
+            )
+        if isinstance(error, NoRegionError):
+            return Unanswered("refused", str(error))
+        silent = Unanswered("unreachable", f"{action}: no answer: {error}")
+        # A service that cannot be reached will not be a second later either, and each try takes seconds.
+        self._silent[service, region or self.region] = silent
+        return silent
