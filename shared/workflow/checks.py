@@ -5,7 +5,8 @@ repeated; checking is linear in the document. Templates are not read here (`shar
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from shared.errors import Problem
 from shared.workflow.document import EcsJob, EmrJob, Input, Output, SsmJob
@@ -76,6 +77,11 @@ FARGATE_MEMORY: dict[int, range] = {
 }
 """MiB of memory that Fargate takes with each number of CPU units (AWS); 256 takes 512, 1024 and 2048 only."""
 
+_ALTERNATIVES = frozenset(("host", "hosts", "tag", "script", "commands", "cluster", "cluster_id"))
+"""Fields of which one is needed."""
+_TOGETHER = (frozenset(("cpu", "memory", "launch", "gpu", "ephemeral_storage_gib")), frozenset(("steps", "cluster")))
+"""Fields that are judged by each other."""
+
 _SECRET_REFERENCE = re.compile(
     r"arn:aws[a-z-]*:secretsmanager:[^:\s]+:[0-9]*:secret:\S+"
     r"|arn:aws[a-z-]*:ssm:[^:\s]+:[0-9]*:parameter/\S+"
@@ -93,13 +99,7 @@ def check(jobs: Sequence[AnyJob | None], graph: Graph, nearest: Nearest) -> Iter
         path = f"jobs[{position}]"
         yield from _check_environment(job, path)
         yield from _check_files(job, path)
-        match job:
-            case EcsJob():
-                yield from _check_ecs(job, path)
-            case EmrJob():
-                yield from _check_emr(job, path, nearest)
-            case SsmJob():
-                yield from _check_ssm(job, path)
+        yield from _check_type(job, path, nearest)
     yield from _check_writers(jobs, graph)
     producers = _producers(jobs)
     unknown = sum(1 << position for position, job in enumerate(jobs) if job is None)
@@ -111,6 +111,37 @@ def check(jobs: Sequence[AnyJob | None], graph: Graph, nearest: Nearest) -> Iter
             # What a job with wrong fields would have written cannot be known.
             elif _is_sourceless(file) and not graph.upstream(position) & unknown:
                 yield from _check_sourceless(position, file, path, producers, graph)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is left of a job without the fields that are wrong."""
+
+    job: AnyJob
+    wrong: frozenset[str]
+    """The fields left out, those that no job has among them."""
+
+
+def check_rests(rests: Mapping[int, Rest], graph: Graph, nearest: Nearest) -> Iterator[Problem]:
+    """Everything certainly wrong with what is left of jobs with wrong fields, by position: nothing is told that may follow
+    from what was left out."""
+    for position, rest in rests.items():
+        job, path = rest.job, f"jobs[{position}]"
+        yield from _check_environment(job, path)
+        yield from _check_files(job, path)
+        for place, file in enumerate(job.inputs):
+            if file.job is not None and file.job not in graph.position:
+                here = f"{path}.inputs[{place}]"
+                yield from _check_producer(position, file, here, (), graph, nearest)
+        strange = not rest.wrong <= type(job).model_fields.keys()
+        for problem in _check_type(job, path, nearest):
+            field = problem.path.removeprefix(path).lstrip(".").partition(".")[0].partition("[")[0]
+            together = next((fields for fields in _TOGETHER if field in fields), frozenset((field,)))
+            if problem.path == path:
+                together = _ALTERNATIVES
+            # A misspelt field may be the one that seems to be missing.
+            if rest.wrong.isdisjoint(together) and not (strange and (problem.path == path or field == "steps")):
+                yield problem
 
 
 def ssm_reference(text: str) -> bool:
@@ -271,6 +302,16 @@ def _producers(jobs: Sequence[AnyJob | None]) -> dict[str, int]:
 
 
 # -- by type ------------------------------------------------------------------------------------------------------
+
+
+def _check_type(job: AnyJob, path: str, nearest: Nearest) -> Iterator[Problem]:
+    match job:
+        case EcsJob():
+            yield from _check_ecs(job, path)
+        case EmrJob():
+            yield from _check_emr(job, path, nearest)
+        case SsmJob():
+            yield from _check_ssm(job, path)
 
 
 def _check_ecs(job: EcsJob, path: str) -> Iterator[Problem]:

@@ -18,11 +18,13 @@ PARALLELISM_DEFAULT = 16
 """Attempts of one run under way at once when the document does not say. Ours: kind to one machine, easy to raise."""
 MINUTES_MAX = 60 * 24 * 365
 """A year: longer than any target keeps work (EMR Serverless 7 days, SSM 48 hours), short enough to notice a typo."""
+PATH_LENGTH_MAX = 512
+"""Characters of a file's path in the working directory. Ours."""
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=16_384)]
 Argument = Annotated[str, StringConstraints(max_length=16_384)]
-Path = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Path = Annotated[str, StringConstraints(min_length=1, max_length=PATH_LENGTH_MAX)]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Minutes = Annotated[float, Field(gt=0, le=MINUTES_MAX)]
 Environment = dict[EnvironmentName, Text]

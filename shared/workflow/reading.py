@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from shared.errors import InvalidInput, Problem
 from shared.workflow import defaults as merging
 from shared.workflow import parameters
-from shared.workflow.checks import AnyJob, check
-from shared.workflow.document import JOBS_MAX, Defaults, Job, Workflow
+from shared.workflow.checks import AnyJob, Rest, check, check_rests
+from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, Defaults, Job, Workflow
 from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, parse
@@ -38,7 +38,7 @@ class Examined:
     problems: list[Problem]
     workflow: Workflow | None
     jobs: list[AnyJob | None]
-    """By position; None for those whose fields are wrong."""
+    """By position, without the fields that are wrong; None for those of which nothing is understood."""
     graph: Graph
     params: frozenset[str] | None
     """The declared parameters; None when any may be given, or when they cannot be known."""
@@ -86,6 +86,7 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
             problems.append(problem_of(error, nearest))
     total += job_errors
     jobs: list[AnyJob | None] = list(workflow.jobs) if workflow is not None else [_one(job) for job in resolved]
+    rests = {position: rest for position, job in enumerate(jobs) if job is None and (rest := _rest(resolved[position]))}
 
     before = len(problems)
     if isinstance(raw.get("name"), str) and not is_usable(raw["name"]) and not any(p.path == "name" for p in problems):
@@ -100,8 +101,14 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     told = {problem.path for problem in problems}
     problems += [problem for problem in graph.problems if problem.path not in told]
     problems += check(jobs, graph, nearest)
+    told = {problem.path for problem in problems}
+    problems += [one for one in check_rests(rests, graph, nearest) if one.path not in told]
     total += len(problems) - before
     problems = [_moved_back(problem, moved) for problem in problems]
+    for position, rest in rests.items():
+        # Which jobs are upstream of it cannot be known without its `after`.
+        if "after" not in rest.wrong:
+            jobs[position] = rest.job
     return Examined(
         problems=problems,
         workflow=workflow if not problems else None,
@@ -184,6 +191,40 @@ def _one(job: Any) -> AnyJob | None:
         return _job_adapter().validate_json(json.dumps(job), strict=True)
     except ValidationError:
         return None
+
+
+def _rest(job: Any) -> Rest | None:
+    """What is left of a job without the fields that are wrong, so that what else is wrong is told in the same breath."""
+    if not isinstance(job, dict):
+        return None
+    places: list[tuple[int | str, ...]] = []
+    try:
+        _job_adapter().validate_json(json.dumps(job), strict=True)
+    except ValidationError as error:
+        if error.error_count() > PROBLEMS_MAX:
+            return None
+        places += [one["loc"][1:] for one in error.errors(include_url=False, include_input=False)]
+    kept = dict(job)
+    wrong: set[str] = set()
+    for place in places:
+        field = str(place[0]) if place else "type"
+        files = kept.get(field)
+        if field in ("inputs", "outputs") and isinstance(files, list) and len(place) > 1 and isinstance(place[1], int):
+            kept[field] = [*files[: place[1]], _rest_of_file(field, place[1], files), *files[place[1] + 1 :]]
+            continue
+        wrong.add(field)
+        kept.pop(field, None)
+    stand_ins = {"name": "x"} | ({"image": "x"} if job.get("type") == "ecs" else {})
+    read = _one(stand_ins | kept)
+    return None if read is None else Rest(read, frozenset(wrong))
+
+
+def _rest_of_file(field: str, place: int, files: list[Any]) -> Plain:
+    """A file of which something is wrong: what can be said of its path alone."""
+    path = files[place].get("path") if isinstance(files[place], dict) else None
+    if not isinstance(path, str) or not path or len(path) > PATH_LENGTH_MAX:
+        path = f"{field}-{place}"
+    return {"path": path, "content": ""} if field == "inputs" else {"path": path}
 
 
 def _defaults(raw: Any, nearest: Nearest) -> tuple[Plain, list[Problem]]:

@@ -112,6 +112,10 @@ def problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
         hint = ""
         if value is None:
             hint = "leave the field out to have its default"
+        elif kind == "tuple_type" and isinstance(value, str) and not private:
+            hint = f'write ["{shown(value)}"]'
+        elif last == "doubt" and isinstance(value, str):
+            hint = 'write {"policy": "wait"}, or assume_lost or ask for wait'
         elif kind == "string_type" and isinstance(value, bool | int | float):
             hint = "put it in quotes" if private else f'put it in quotes: "{shown(value)}"'
         return Problem(path, f"must be {_KINDS[kind]}", hint)
@@ -167,7 +171,13 @@ def _unknown_field(path: str, field: str, loc: tuple[int | str, ...], nearest: N
     return Problem(path, message, f"did you mean `{near}`?" if near else f"it has {listed(sorted(fields), 40)}")
 
 
-_NOUNS = {"Workflow": "a workflow", "EcsJob": "an ecs job", "EmrJob": "an emr job", "SsmJob": "an ssm job"}
+_NOUNS = {
+    "ClassRetry": "a class of failures in `retry`",
+    "Workflow": "a workflow",
+    "EcsJob": "an ecs job",
+    "EmrJob": "an emr job",
+    "SsmJob": "an ssm job",
+}
 
 
 def _article(models: tuple[type[BaseModel], ...]) -> str:

@@ -138,6 +138,52 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name()
     assert "did you mean `schedule`?" in found["shedule"]
 
 
+def test_what_else_is_wrong_with_a_job_is_told_together_with_its_wrong_fields() -> None:
+    wrong = {
+        "name": "a",
+        "type": "ssm",
+        "host": "h",
+        "comands": ["x"],
+        "priority": "high",
+        "environment": {"RUNFOLD_X": "1"},
+        "outputs": [{"path": "../x"}, {"path": ""}],
+        "inputs": [
+            {"path": "i", "content": "", "url": "http://x"},
+            {"path": "j", "job": "nobody"},
+            {"path": "/k", "url": "x"},
+        ],
+    }
+    told = {problem.path for problem in problems_of(json.dumps({"name": "w", "jobs": [wrong]}).encode())}
+    # Nothing is said of `commands`, which `comands` was meant to be.
+    assert told == {
+        "jobs[0].comands",
+        "jobs[0].priority",
+        "jobs[0].environment.RUNFOLD_X",
+        "jobs[0].outputs[0].path",
+        "jobs[0].outputs[1].path",
+        "jobs[0].inputs[0]",
+        "jobs[0].inputs[1].job",
+        "jobs[0].inputs[2].path",
+        "jobs[0].inputs[2].url",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"cpu": "1", "memory": 77}, {"jobs[0].cpu"}),
+        ({"cpu": 3, "priority": "high"}, {"jobs[0].cpu", "jobs[0].priority"}),
+        ({"type": "emr", "cluster": 5}, {"jobs[0].image", "jobs[0].cluster"}),
+        ({"type": "ssm", "host": 5}, {"jobs[0].image", "jobs[0].host"}),
+        ({"inputs": [{"path": "x", "url": 5}]}, {"jobs[0].inputs[0].url"}),
+        ({"doubt": "ask"}, {"jobs[0].doubt"}),
+    ],
+)
+def test_nothing_is_told_that_may_follow_from_a_field_that_is_wrong(fields: dict[str, Any], told: set[str]) -> None:
+    job = {"name": "a", "type": "ecs", "image": "x", **fields}
+    assert {problem.path for problem in problems_of(json.dumps({"name": "w", "jobs": [job]}).encode())} == told
+
+
 def test_a_number_where_text_belongs_is_told_to_be_quoted() -> None:
     assert '"8080"' in refused({**ECS, "command": [8080]})["jobs[0].command[0]"]
 
