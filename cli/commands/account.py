@@ -159,9 +159,7 @@ def _stack(found: Mapping[str, Any], resources: list[dict[str, Any]]) -> Iterato
     elif status.endswith("_IN_PROGRESS"):
         yield Finding("stack", "note", f"{status}: what follows may be true no longer when that has ended")
     elif status == "UPDATE_ROLLBACK_COMPLETE":
-        yield Finding(
-            "stack", "note", f"the last update failed and was taken back{reason}; the release before it works"
-        )
+        yield Finding("stack", "note", f"{status}: the last update failed{reason}; the release before it works")
     else:
         yield Finding("stack", "bad", f"{status}{reason}; see its events, mend the cause, deploy it again")
 
