@@ -30,6 +30,7 @@ EXPANDED_MAX = 20_000
 VALUES_SIZE_MAX = 60_000
 """Bytes of a run's parameters as JSON: they are stored with the run's first event, and a commit takes 100 KB in all."""
 _MESSAGE_LENGTH_MAX = 300
+TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 _IDENTIFIER = "urn:runfold:parameters"
 
 # Where subschemas stand in a schema, by the shape of what holds them.
@@ -212,6 +213,13 @@ def _unsound(schema: Schema, path: str) -> list[Problem]:
                         "references look like #/$defs/name",
                     )
                 )
+    import jsonschema_rs
+
+    # A schema is data to the schema of schemas: no reference in it is followed.
+    for error in jsonschema_rs.Draft202012Validator({"$ref": DRAFT}).iter_errors(dict(schema)):
+        problems.append(_about_schema(path, error))
+        if len(problems) > PROBLEMS_MAX:
+            break
     if problems:
         return problems
     way = _reference_cycle(schema)
@@ -223,14 +231,6 @@ def _unsound(schema: Schema, path: str) -> list[Problem]:
         expanded = EXPANDED_MAX + 1
     if expanded > EXPANDED_MAX:
         return [Problem(path, f"its references written out give more than {EXPANDED_MAX:,} schemas", "simplify it")]
-    import jsonschema_rs
-
-    for error in jsonschema_rs.Draft202012Validator({"$ref": DRAFT}).iter_errors(dict(schema)):
-        problems.append(_about_schema(path, error))
-        if len(problems) > PROBLEMS_MAX:
-            break
-    if problems:
-        return problems
     try:
         _validator(json.dumps(schema))
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
@@ -241,6 +241,10 @@ def _unsound(schema: Schema, path: str) -> list[Problem]:
 def _about_schema(path: str, error: Exception) -> Problem:
     place = tuple(getattr(error, "instance_path", ()))
     message = _bounded_message(str(getattr(error, "message", error)))
+    value = getattr(error, "instance", None)
+    if place[-1:] == ("type",) and isinstance(value, str):
+        hint = Nearest().hint(value, TYPES, f"write {listed(TYPES)}")
+        return Problem(_under(path, place), f"`{shown(value)}` is not a type", hint)
     hint = "patterns are matched in linear time: no look-around, no back-references" if "regex" in message else ""
     return Problem(_under(path, place), message, hint)
 

@@ -94,6 +94,17 @@ def test_schemas_that_cannot_be_relied_on_are_refused(schema: Any, path: str, sa
     assert says in f"{problem.message} {problem.hint}"
 
 
+def test_what_is_wrong_in_several_places_of_a_schema_is_told_at_once() -> None:
+    properties = {"a": {"$ref": "http://elsewhere/x"}, "b": {"type": "strng"}, "c": {"minimum": "1"}}
+    problems = check_schema({"type": "object", "properties": properties})
+    assert [problem.path for problem in problems] == [
+        'parameters.properties.a["$ref"]',
+        "parameters.properties.b.type",
+        "parameters.properties.c.minimum",
+    ]
+    assert problems[1].hint == "did you mean `string`?"
+
+
 def test_no_schema_and_no_value_keeps_the_checker_busy() -> None:
     began = time.process_time()
     steps = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)}
