@@ -283,7 +283,7 @@ class Look:
             evidence = f"what the target says of {phase.handle}"
         else:
             evidence = "the target finding work under the attempt's token, or finding none twice"
-        command = f"runfold mark {self.run.run} {name}"
+        command = f"runfold mark {self.run.run} {name} succeeded --reason WHY (or failed, or skipped)"
         if phase.resolve_at is not None:
             at = time_of(phase.resolve_at)
             policy = f"{phase.policy}: at {at} it counts as lost"

@@ -159,11 +159,11 @@ def test_a_failure_upstream_is_told_before_the_other_jobs_have_ended() -> None:
     [
         (
             "wait",
-            "the target finding work under the attempt's token, or finding none twice; or runfold mark nightly@1 a",
+            "the target finding work under the attempt's token, or finding none twice; or runfold mark nightly@1 a succeeded --reason WHY (or failed, or skipped)",
         ),
         (
             "ask",
-            "runfold mark nightly@1 a; or the target finding work under the attempt's token, or finding none twice",
+            "runfold mark nightly@1 a succeeded --reason WHY (or failed, or skipped); or the target finding work under the attempt's token, or finding none twice",
         ),
         (
             "assume_lost",
