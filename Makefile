@@ -18,7 +18,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup demo up test check quick lint types imports format bench checkov lock clean
+.PHONY: help setup infra-setup demo up test check quick lint types imports format bench bench-cost bench-cold checkov lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -81,6 +81,12 @@ $(CHECKOV)/.installed: requirements-checkov.txt
 	@bash scripts/make-venv.sh $(CHECKOV)
 	@$(CHECKOV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-checkov.txt
 	@touch $@
+
+bench-cost: setup ## Count every call on AWS and price it (a minute or two)
+	@$(BIN)/python -m bench.cost
+
+bench-cold: setup ## Import time of each function beside its libraries
+	@$(BIN)/python -m bench.cold
 
 # Universal and with every file's hash, so one lock serves all systems and Pythons; without index addresses, so it
 # serves every mirror.

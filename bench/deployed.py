@@ -53,7 +53,7 @@ class Target:
     def observe(self, references: Sequence[Reference]) -> list[Report]:
         return [self._report(one) for one in references]
 
-    def stop(self, reference: Reference, *, grace_seconds: float) -> None:
+    def stop(self, reference: Reference, *, grace_seconds: float) -> None:  # noqa: ARG002  (the protocol's)
         self.stopped.append(reference.token)
 
     def _report(self, one: Reference) -> Report:

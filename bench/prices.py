@@ -1,12 +1,14 @@
 """Public prices of AWS in us-east-1, on demand, without free tiers, discounts or taxes: what `bench/cost.py` multiplies its counts by.
 
-Read on 2026-11-21 from the pricing pages named beside each price. A price that changes is changed here and nowhere else.
+As published until 2026-11-22. Those of DynamoDB and Lambda were compared with texts of 2025 that quote AWS; the others are AWS's long-standing
+list prices and were not looked up again: do so, on the page named beside each, before you promise a figure. A price that
+changes is changed here and nowhere else.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-READ_ON = "2026-11-21"
+AS_OF = "2026-11-22"
 MILLION = 1_000_000
 SECONDS_A_MONTH = 730 * 3600
 

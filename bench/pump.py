@@ -37,6 +37,7 @@ BASE_SECONDS = 0.25
 """Between two looks of Lambda at a shard without a window."""
 
 LATENCY_MS = {"dynamodb": 5.0, "sqs": 8.0, "s3": 25.0, "scheduler": 20.0, "target": 100.0}
+OTHER_MS = 10.0
 """Of a call from a function in the same region: what stands for the time that the stand-in of AWS took."""
 CPU_FACTOR = 3.5
 """A function of 512 MB has 0.29 of a virtual CPU, so what was measured here takes that much longer there."""
@@ -48,6 +49,8 @@ class Usage:
     gb_seconds: float = 0.0
     cpu_ms: list[float] = field(default_factory=list)
     """Handler time measured here, an invocation each, without the time in calls."""
+    led_on_ms: list[float] = field(default_factory=list)
+    """Of invocations that led on: until effects were sent, or a target was first asked."""
 
 
 class Clock:
@@ -93,17 +96,31 @@ class Function:
         self._handlers = handlers
         self._memory_gb = memory_mb / 1024
         self.usage = Usage()
+        self._began = 0.0
+        self._in_calls = 0.0
+        self._led_on = False
+
+    def leads_on(self) -> None:
+        """The invocation under way does now what the next link of the chain waits for."""
+        if not self._led_on:
+            self._led_on = True
+            own = time.perf_counter() - self._began - (self._pump.meter.seconds_in_calls - self._in_calls)
+            self.usage.led_on_ms.append(1000 * own + self._waited_ms())
+
+    def _waited_ms(self) -> float:
+        return sum(LATENCY_MS.get(one.partition(" ")[0], OTHER_MS) for one in self._pump.meter.operations)
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         pump = self._pump
         handler = pump.random.choice(self._handlers)
         pump.meter.operations.clear()
-        in_calls = pump.meter.seconds_in_calls
-        asked, began = pump.targets_asked(), time.perf_counter()
+        self._led_on = False
+        self._in_calls = pump.meter.seconds_in_calls
+        asked, self._began = pump.targets_asked(), time.perf_counter()
+        pump.invoked = self
         answer = handler(event, Context())
-        own = time.perf_counter() - began - (pump.meter.seconds_in_calls - in_calls)
-        waited = sum(LATENCY_MS.get(operation.partition(" ")[0], 10.0) for operation in pump.meter.operations)
-        waited += LATENCY_MS["target"] * (pump.targets_asked() - asked)
+        own = time.perf_counter() - self._began - (pump.meter.seconds_in_calls - self._in_calls)
+        waited = self._waited_ms() + LATENCY_MS["target"] * (pump.targets_asked() - asked)
         self.usage.invocations += 1
         self.usage.cpu_ms.append(1000 * own)
         self.usage.gb_seconds += self._memory_gb * max(0.001, own * CPU_FACTOR + waited / 1000)
@@ -201,6 +218,8 @@ class Pump:
         self.meter = meter
         self.random = random.Random(seed)
         self.targets_asked = targets_asked
+        self.invoked: Function | None = None
+        """The function that is working, if one is."""
         self._planned: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
 

@@ -22,7 +22,8 @@ class Tables:
 
     def serve(self, client: Any) -> Any:
         """Answer this client's calls from now on; the client itself. Needs what `Meter.watch` keeps of a call."""
-        client.meta.events.register_last("before-call.dynamodb", self._answer)
+        # As general as the meter's hooks: more special ones would be called before these, and end the round.
+        client.meta.events.register_last("before-call", self._answer)
         return client
 
     def _answer(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:

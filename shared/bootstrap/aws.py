@@ -45,8 +45,10 @@ SDK_TRIES = 4
 """Of each call."""
 
 
-RHYTHM = Rhythm(every=timedelta(minutes=10), skew=timedelta(minutes=5))
-"""Of all functions: a live run is looked at every ten minutes, and sooner when time decides something. Functions must not differ in this."""
+KEPT_MAX = 2_000
+"""Streams whose state a warm function keeps: a run of ten jobs takes some 20 KB."""
+RHYTHM = Rhythm(every=timedelta(minutes=12), skew=timedelta(minutes=5))
+"""Of all functions: a live run is looked at every twelve minutes, and sooner when time decides something. Functions must not differ in this."""
 
 
 class Aws:
@@ -123,7 +125,7 @@ class Aws:
 
     @cached_property
     def loader(self) -> Loader:
-        return Loader(self.store, self.plans, self.snapshots)
+        return Loader(self.store, self.plans, self.snapshots, lately=self.store.read_lately)
 
     @cached_property
     def transact(self) -> Transact:
@@ -134,6 +136,7 @@ class Aws:
             self.effects,
             now=self.now,
             new_id=new_id,
+            kept_max=KEPT_MAX,
             rhythm=RHYTHM,
             effects_wait=True,
         )
@@ -141,7 +144,7 @@ class Aws:
     @cached_property
     def reader(self) -> Reader:
         """Streams that are only followed: without the clients of whoever decides."""
-        return Reader(self.loader)
+        return Reader(self.loader, kept_max=KEPT_MAX)
 
     @cached_property
     def control(self) -> Control:

@@ -90,7 +90,9 @@ class Work:
 
         def read(run: RunId) -> None:
             unread.add(run)
-            self._transact.current(run_stream(run), lately=lately)
+            # Asking how something goes can do no harm when it is over; starting or stopping it could.
+            asks_only = all(isinstance(effect, ObserveAttempt) for effect in by_run[run])
+            self._transact.current(run_stream(run), lately=lately or asks_only)
             unread.remove(run)
 
         for run, concerned in by_run.items():
