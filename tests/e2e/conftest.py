@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from infra.assembly import assemblies
-from tests.compute import Compute, Faults
+from tests.compute import Faults
 from tests.compute.events import to_event_bus
 from tests.compute.ssm import Host
 from tests.e2e.deployed import Deployed
 from tests.e2e.emulator import Emulator, free_port
 from tests.e2e.stack import Stack
+from tests.e2e.watched import Watched
 
 HOSTS = {"localhost": "i-0a0a0a0a0a0a0a0a0", "warehouse": "i-0b0b0b0b0b0b0b0b0"}
 CONTEXT = {
@@ -39,7 +40,7 @@ def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deplo
     port = free_port()
     scheme = "https" if checks_access else "http"
     with (
-        Compute(storage_url=f"{scheme}://127.0.0.1:{port}") as compute,
+        Watched(storage_url=f"{scheme}://127.0.0.1:{port}") as compute,
         Emulator(port, compute.url, checks_access=checks_access) as emulator,
     ):
         compute.ssm.hosts |= {instance: Host(tags={"runfold": "dev"}) for instance in HOSTS.values()}
@@ -63,3 +64,4 @@ def deployed(made: Deployed) -> Iterator[Deployed]:
     yield made
     healthy = Faults()
     made.compute.faults.change({one.name: getattr(healthy, one.name) for one in fields(Faults)})
+    made.compute.moments.clear()

@@ -7,12 +7,15 @@ the deployed functions were given.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from io import BytesIO
 from typing import Any, TypeVar
+from zipfile import ZipFile
 
-from shared.bootstrap import new_id, utc_now
+from shared.bootstrap import utc_now
 from shared.bootstrap.aws import Aws
 from shared.codec import events_in
 from shared.events import Event
@@ -22,14 +25,12 @@ from shared.settings import Settings
 from shared.state.document import Upload
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
-from shared.usecases.loading import Loader
-from shared.usecases.sweep import Sweep
-from shared.usecases.transact import Transact
+from shared.stores.schedules import schedule_name
 from shared.usecases.verify import Violation, verify
 from shared.views.objects import run_object
-from tests.compute import Compute
 from tests.e2e.emulator import Emulator
 from tests.e2e.stack import Stack
+from tests.e2e.watched import Watched
 from tests.engine.fakes import derived
 
 WAIT_SECONDS_MAX = 90.0
@@ -37,14 +38,16 @@ LOOK_EVERY_SECONDS = 0.05
 QUIET_SECONDS = 0.5
 """Longer than anything takes from one queue to the next."""
 
+FUNCTIONS = ("register", "scheduler", "relay", "dispatch", "status", "api")
+
 _Found = TypeVar("_Found")
 
 
 class Parts(Aws):
     """The adapters of a deployed function, with the emulator's address."""
 
-    def __init__(self, emulator: Emulator, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, emulator: Emulator, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+        super().__init__(settings, now=now)
         self._emulator = emulator
         self._clients: dict[str, Any] = {}
 
@@ -60,7 +63,7 @@ class Parts(Aws):
 class Deployed:
     """What users, operators, time and accidents do to a deployment."""
 
-    def __init__(self, emulator: Emulator, stack: Stack, compute: Compute, stage: str = "dev") -> None:
+    def __init__(self, emulator: Emulator, stack: Stack, compute: Watched, stage: str = "dev") -> None:
         self.emulator = emulator
         self.stack = stack
         self.compute = compute
@@ -156,7 +159,9 @@ class Deployed:
         jobs = [f"{name}: {job['status']} {job['attempts'][-1:]}" for name, job in self.shown(run)["jobs"].items()]
         return "\n  ".join([f"{run}: due {self.parts.dues.get(run_stream(run))}", *jobs])
 
-    def until(self, condition: Callable[[], _Found], what: str = "it", *, seconds: float = WAIT_SECONDS_MAX) -> _Found:
+    def until(
+        self, condition: Callable[[], _Found | None], what: str = "it", *, seconds: float = WAIT_SECONDS_MAX
+    ) -> _Found:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if time.monotonic() > deadline:
@@ -196,6 +201,18 @@ class Deployed:
         with ThreadPoolExecutor(len(nothing)) as pool:
             list(pool.map(self.invoke, nothing, nothing.values()))
 
+    def release(self) -> None:
+        """Deploy the same code as another release: a new package for every function."""
+        functions = self.stack.resources("AWS::Lambda::Function").values()
+        asset = str(next(iter(functions))["Properties"]["Code"]["S3Key"])
+        code = BytesIO(self.client("s3").get_object(Bucket=self.stack.bucket, Key=asset)["Body"].read())
+        with ZipFile(code, "a") as package:
+            package.writestr(f"release-{time.time_ns()}", "")
+        key = self.stack.put_asset(code.getvalue())
+        for function in functions:
+            function["Properties"]["Code"]["S3Key"] = key
+        self.stack.update()
+
     def sweep(self) -> int:
         """Ring as the schedule of the sweep does: with its own target and input."""
         schedule = self.client("scheduler").get_schedule(GroupName=self.settings.schedule_group, Name="sweep")
@@ -204,14 +221,55 @@ class Deployed:
         return int(self.invoke("scheduler", json.loads(schedule["Target"]["Input"]))["looked_at"])
 
     def sweep_later(self, later: timedelta) -> int:
-        """The sweep that comes so much later, now: the scheduler's use case here, with a clock that is ahead."""
+        """The sweep that comes so much later, now: the scheduler's own parts, with a clock that is ahead (fault 59)."""
+        return Parts(self.emulator, self.settings, now=lambda: utc_now() + later).sweep()
 
-        def now() -> Any:
-            return utc_now() + later
+    def ring(self, workflow: str) -> None:
+        """As EventBridge Scheduler does at an instant of the workflow."""
+        self.invoke("scheduler", {"workflow": workflow, "scheduled_at": "<aws.scheduler.scheduled-time>"})
 
-        loader = Loader(self.parts.store, self.parts.plans, self.parts.snapshots)
-        transact = Transact(self.parts.store, self.parts.dues, loader, self.parts.effects, now=now, new_id=new_id)
-        return Sweep(transact, self.parts.dues, self.parts.effects, self.parts.settle, now=now)()
+    def bell(self, workflow: str) -> dict[str, Any] | None:
+        """The workflow's schedule in EventBridge Scheduler."""
+        client = self.client("scheduler")
+        try:
+            found: dict[str, Any] = client.get_schedule(
+                GroupName=self.settings.schedule_group, Name=schedule_name(WorkflowName(workflow))
+            )
+        except client.exceptions.ResourceNotFoundException:
+            return None
+        return found
+
+    def redrive(self, queue: str) -> None:
+        """Put the dead letters back onto their queue, as the console's redrive does."""
+        client, dead = self.client("sqs"), self.queue_url(f"{queue}-dead")
+        while messages := client.receive_message(QueueUrl=dead, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                client.send_message(QueueUrl=self.queue_url(queue), MessageBody=message["Body"])
+                client.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
+
+    @contextmanager
+    def broken(self, function: str, **variables: str | None) -> Iterator[None]:
+        """A function that was deployed with other variables (None: without), until it is mended."""
+        client, name = self.client("lambda"), self.function(function)
+        right = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        wrong = {key: value for key, value in {**right, **variables}.items() if value is not None}
+        client.update_function_configuration(FunctionName=name, Environment={"Variables": wrong})
+        try:
+            yield
+        finally:
+            client.update_function_configuration(FunctionName=name, Environment={"Variables": right})
+
+    @contextmanager
+    def shown_again_at_once(self, queue: str) -> Iterator[None]:
+        """What failed is delivered again after a second, not after minutes."""
+        client, url = self.client("sqs"), self.queue_url(queue)
+        name = "VisibilityTimeout"
+        right = client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+        client.set_queue_attributes(QueueUrl=url, Attributes={name: "1"})
+        try:
+            yield
+        finally:
+            client.set_queue_attributes(QueueUrl=url, Attributes={name: right})
 
     def queue_url(self, name: str) -> str:
         return str(self.client("sqs").get_queue_url(QueueName=f"runfold-{self.stage}-{name}")["QueueUrl"])

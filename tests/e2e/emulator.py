@@ -112,6 +112,19 @@ class Emulator:
             self._process.stdin.flush()
             return int(self._answers_of_emulator.readline())
 
+    def kill_function(self, name: str) -> int:
+        """End the processes of a function's sandboxes, as hard as it goes; how many there were."""
+        killed = 0
+        for process in Path("/proc").iterdir():
+            # They may end while we look.
+            with suppress(OSError):
+                if not process.name.isdecimal() or os.getpgid(int(process.name)) != self._process.pid:
+                    continue
+                if f"AWS_LAMBDA_FUNCTION_NAME={name}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        return killed
+
     def log(self) -> str:
         """The end of what it wrote, functions' own words included, but for what only says that all is well."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
