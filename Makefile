@@ -13,12 +13,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INFRA_STAMP := $(VENV)/.infra-installed
 CHECKOV := $(VENV)/checkov
+E2E := $(VENV)/e2e
 # What is checked of what exists: a folder that is not there is no error.
 SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup demo up test check quick lint types imports format bench bench-cost bench-cold checkov lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test soak check quick lint types imports format bench bench-cost bench-cold checkov lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -42,14 +43,25 @@ $(INFRA_STAMP): $(STAMP) requirements-infra.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-infra.txt
 	@touch $@
 
+e2e-setup: $(E2E)/.installed ## Add the emulator of AWS that the end-to-end tests use
+
+# In an environment of its own: it brings another boto3, and runs the deployed functions in its own Python.
+$(E2E)/.installed: $(STAMP) requirements-e2e.txt
+	@bash scripts/make-venv.sh $(E2E)
+	@$(E2E)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-e2e.txt
+	@touch $@
+
 demo: setup ## Run a real pipeline over a small public data set, live
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 up: setup ## Start the engine and its web page on this machine
 	@$(BIN)/runfold up
 
-test: setup infra-setup ## Run all tests
+test: setup infra-setup e2e-setup ## Run all tests
 	@$(call pytest,-n $(PYTEST_WORKERS) tests)
+
+soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine (several minutes)
+	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py
 
 check: lint types imports test ## Everything a commit must pass
 
@@ -101,6 +113,7 @@ lock: setup ## Write requirements*.txt again, with the newest versions that pypr
 	@$(LOCK) --upgrade --group functions --constraint requirements.txt --output-file requirements-functions.txt
 	@$(LOCK) --upgrade pyproject.toml --extra infra --group infra --constraint requirements-dev.txt --output-file requirements-infra.txt
 	@$(LOCK) --upgrade --group checkov --output-file requirements-checkov.txt
+	@$(LOCK) --upgrade --group e2e --output-file requirements-e2e.txt
 
 clean: ## Remove .venv/ and everything else that was generated
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build cdk.out dist *.egg-info

@@ -39,10 +39,8 @@ def assembly() -> Path:
 def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deployed]:
     port = free_port()
     scheme = "https" if checks_access else "http"
-    with (
-        Watched(storage_url=f"{scheme}://127.0.0.1:{port}") as compute,
-        Emulator(port, compute.url, checks_access=checks_access) as emulator,
-    ):
+    compute = Watched(storage_url=f"{scheme}://127.0.0.1:{port}")
+    with compute, Emulator(port, compute.url, checks_access=checks_access) as emulator:
         compute.ssm.hosts |= {instance: Host(tags={"runfold": "dev"}) for instance in HOSTS.values()}
         compute.events.listeners.append(to_event_bus(emulator.url))
         stack = Stack(emulator, assembly, "Runfold-dev")
@@ -56,6 +54,9 @@ def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deplo
 def made(assembly: Path) -> Iterator[Deployed]:
     with deployment(assembly) as deployed:
         yield deployed
+        # Whatever the tests did to it, the history must hold.
+        deployed.settled()
+        assert deployed.violations() == []
 
 
 @pytest.fixture
