@@ -5,9 +5,11 @@ import http.server
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -331,6 +333,28 @@ def test_a_script_runs_where_the_job_says(world: World, tmp_path: Path) -> None:
     assert (world.home / report.files["made.txt"]).read_text() == "made\n"
     assert world.out(request) == f"{tmp_path}\n1\n"
     assert (tmp_path / f"{RUN}.load.1.out").read_text() == f"{tmp_path}\n1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user without a password")
+def test_another_user_runs_the_job_where_the_home_lets_it_through() -> None:
+    home = Path(tempfile.mkdtemp(prefix="runfold-run-as-"))
+    try:
+        world = World(home)
+        request = world.request(
+            type="ssm",
+            host="localhost",
+            run_as="nobody",
+            commands=("id -un", 'echo "{\\"who\\": \\"$(id -un)\\"}" > "$RUNFOLD_OUTPUTS"'),
+        )
+        with pytest.raises(TargetRefused, match=r"chmod o\+x"):
+            world.executor.start(request)
+        home.chmod(0o711)
+        world.executor.start(request)
+        report = world.end(request)
+        assert report.status == "succeeded", report
+        assert report.outputs == {"who": "nobody"}
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_several_hosts_succeed_only_together(world: World) -> None:

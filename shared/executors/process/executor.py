@@ -367,6 +367,7 @@ class ProcessExecutor:
             for one in request.inputs:
                 self._place_input(work if host in plan.remotes else plan.directory or work, one)
             if host not in plan.remotes and plan.user is not None and plan.user != self._plan.base["USER"]:
+                _let_through(plan.user, work)
                 _hand_to(plan.user, work)
         return is_new
 
@@ -898,6 +899,20 @@ def _size(path: str, *, missing: int = 0) -> int:
         return os.stat(path).st_size
     except OSError:
         return missing
+
+
+def _let_through(user: str, work: str) -> None:
+    """`TargetRefused` unless others may pass through every directory above the job's own: a home is private at first."""
+    directory = os.path.dirname(work)
+    while True:
+        if not os.stat(directory).st_mode & 0o001:
+            raise TargetRefused(
+                f"run_as: {user} may not pass through {directory} to the job's directory: `chmod o+x {directory}` lets "
+                "other users through, though not look around, and is yours to decide"
+            )
+        if directory == "/":
+            return
+        directory = os.path.dirname(directory)
 
 
 def _hand_to(user: str, work: str) -> None:
