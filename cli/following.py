@@ -7,19 +7,20 @@ done by a thread of its own, from states that never change, so that it costs the
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cli.crashing import Reports
+from cli.reach import End, Object, at_of, instant_of, tally_of
 from cli.terminal import Cell, Terminal, clean, clock, duration, tally
 from local.home import Home, engine_process, wake
 from shared.bootstrap import LocalParts, utc_now
 from shared.errors import EngineBusy
 from shared.ids import JobName, RunId, run_stream
-from shared.state.run import Backoff, JobState, Open, Run
+from shared.state.run import Backoff, Open, Run
 from shared.usecases.loading import Loaded
 from shared.views.objects import job_reason, job_times
 
@@ -32,7 +33,133 @@ SHOW_EVERY_SECONDS = 0.1
 ENGINE_EVERY_SECONDS = 1.0
 """Between looks at whether the engine still lives."""
 
-End = Literal["ended", "interrupted", "timeout"]
+
+class SeenJob(NamedTuple):
+    status: str
+    attempt: int
+    """The number of the newest; 0 before the first."""
+    attempts: int
+    """Those that have ended."""
+    open: bool
+    reason: str
+    retry_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Watched(Protocol):
+    """A run as watching shows it, at one version of its stream."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def round(self) -> int: ...
+    @property
+    def started_at(self) -> datetime | None: ...
+    @property
+    def finished_at(self) -> datetime | None: ...
+    @property
+    def jobs(self) -> Sequence[str]: ...
+
+    def job(self, name: str) -> object:
+        """The very same thing for as long as nothing happens to the job."""
+        ...
+
+    def status_of(self, name: str) -> str: ...
+
+    def seen(self, name: str) -> SeenJob: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+
+class StateWatched:
+    """A run of which the state is at hand."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.name: str = run.run
+        self.at = run.at
+        self.status: str = run.status
+        self.round = run.round
+        self.started_at = run.started_at
+        self.finished_at = run.finished_at
+        self.jobs: Sequence[str] = list(run.plan.jobs)
+
+    def job(self, name: str) -> object:
+        return self._run.jobs[JobName(name)]
+
+    def status_of(self, name: str) -> str:
+        return self._run.jobs[JobName(name)].status
+
+    def seen(self, name: str) -> SeenJob:
+        state = self._run.jobs[JobName(name)]
+        phase = state.phase
+        started_at, ended_at = job_times(state)
+        return SeenJob(
+            state.status,
+            phase.attempt if isinstance(phase, Open) else len(state.attempts),
+            len(state.attempts),
+            isinstance(phase, Open),
+            job_reason(state),
+            phase.retry_at if isinstance(phase, Backoff) else None,
+            started_at,
+            ended_at,
+        )
+
+    def counts(self) -> dict[str, int]:
+        from shared.views.rows import run_row
+
+        return dict(run_row(self._run, 0).jobs)
+
+
+class ObjectWatched:
+    """A run that an API told of. `before`: what it told last, of the same run."""
+
+    def __init__(self, run: Object, before: "ObjectWatched | None" = None) -> None:
+        self.object = run
+        self.name: str = run["run"]
+        self.at = instant_of(run["as_of"])
+        self.status: str = run["status"]
+        self.round: int = run["round"]
+        self.started_at = at_of(run["started_at"])
+        self.finished_at = at_of(run["finished_at"])
+        self._jobs: dict[str, Object] = {}
+        for job in run["jobs"]:
+            known = before._jobs.get(job["name"]) if before is not None else None
+            self._jobs[job["name"]] = known if known is not None and known == job else job
+        self.jobs: Sequence[str] = list(self._jobs)
+
+    def job(self, name: str) -> object:
+        return self._jobs[name]
+
+    def status_of(self, name: str) -> str:
+        return str(self._jobs[name]["status"])
+
+    def seen(self, name: str) -> SeenJob:
+        job = self._jobs[name]
+        newest = job["attempts"][-1]["attempt"] if job["attempts"] else 0
+        is_open = job["status"] in OPEN
+        return SeenJob(
+            job["status"],
+            newest,
+            len(job["attempts"]) - is_open,
+            is_open,
+            job["reason"],
+            at_of(job["retry_at"]),
+            at_of(job["started_at"]),
+            at_of(job["ended_at"]),
+        )
+
+    def counts(self) -> dict[str, int]:
+        return tally_of(self.object)
+
+
+OPEN = frozenset({"queued", "claimed", "submitted", "running", "doubt"})
+"""Statuses of a job whose newest attempt is under way."""
 
 
 class Follower:
@@ -51,7 +178,7 @@ class Follower:
 
     def follow(self, open_reading: Callable[[], AbstractContextManager[LocalParts]]) -> End:
         """Until the run ends, Ctrl-C, or the time is up; whichever engine runs it, and also when that one goes."""
-        with Progress(self._terminal, lambda: self.state, self._home.path) as progress:
+        with Progress(self._terminal, self._watched) as progress:
             while True:
                 end: End | None
                 try:
@@ -60,6 +187,10 @@ class Follower:
                     end = self._beside_engine(progress, open_reading)
                 if end is not None:
                     return end
+
+    def _watched(self) -> Watched | None:
+        state = self.state
+        return None if state is None else StateWatched(state)
 
     def _is_over(self) -> bool:
         state = self.state
@@ -90,7 +221,7 @@ class Follower:
                     progress.changed()
                 return self._is_over()
 
-            with self._alarm(), progress.logging():
+            with self._alarm(), progress.logging(self._home.path):
                 engine.run(until=look)
             look()
         return self._end() or "interrupted"
@@ -141,13 +272,12 @@ class Follower:
 class Progress:
     """Shows states as they change, in a thread of its own; leaves the last one standing."""
 
-    def __init__(self, terminal: Terminal | None, state: Callable[[], Run | None], home: Path) -> None:
+    def __init__(self, terminal: Terminal | None, state: Callable[[], Watched | None]) -> None:
         self._terminal = terminal
         self._state = state
-        self._reports = Reports(home)
         self._changed = threading.Event()
         self._ending = False
-        self._told: dict[JobName, JobState] = {}
+        self._told: dict[str, tuple[object, SeenJob]] = {}
         self._told_run: tuple[int, str] = (0, "")
         self._thread: threading.Thread | None = None
         self._show: _Live | None = None
@@ -175,10 +305,10 @@ class Progress:
         self._changed.set()
 
     @contextmanager
-    def logging(self) -> Iterator[None]:
+    def logging(self, home: Path) -> Iterator[None]:
         """What the engine has to say goes above the table, not through it."""
         logger = logging.getLogger("runfold")
-        handler = _Above(self._terminal, self._reports)
+        handler = _Above(self._terminal, Reports(home))
         logger.addHandler(handler)
         propagate, logger.propagate = logger.propagate, False
         try:
@@ -201,18 +331,20 @@ class Progress:
         if run is None or terminal is None:
             return
         # In the document's order, which is nearly always the order in which things happened.
-        for name in run.plan.jobs:
-            state = run.jobs[name]
-            before = self._told.get(name)
-            if state is before:
+        for name in run.jobs:
+            job, before = run.job(name), self._told.get(name)
+            if before is not None and before[0] is job:
                 continue
-            self._told[name] = state
-            if (before is None and state.status == "waiting") or (before is not None and _same(before, state)):
+            seen = run.seen(name)
+            self._told[name] = (job, seen)
+            if before is None and seen.status == "waiting":
                 continue
-            terminal.line(f"{clock(run.at)} {name} {_attempt_words(state)}")
+            if before is not None and (before[1].status, before[1].attempts) == (seen.status, seen.attempts):
+                continue
+            terminal.line(f"{clock(run.at)} {name} {_attempt_words(seen)}")
         if (run.round, run.status) != self._told_run:
             self._told_run = (run.round, run.status)
-            terminal.line(f"{clock(run.at)} {run.run} {run.status}")
+            terminal.line(f"{clock(run.at)} {run.name} {run.status}")
         terminal.stream.flush()
 
 
@@ -228,26 +360,16 @@ class _Above(logging.Handler):
             self._terminal.line(clean(line))
 
 
-def _same(before: JobState, after: JobState) -> bool:
-    return before.status == after.status and len(before.attempts) == len(after.attempts)
-
-
-def _attempt_number(state: JobState) -> int:
-    return state.phase.attempt if isinstance(state.phase, Open) else len(state.attempts)
-
-
-def _attempt_words(state: JobState) -> str:
-    number = _attempt_number(state)
-    attempt = f" (attempt {number})" if number > 1 or isinstance(state.phase, Open) else ""
-    reason = job_reason(state)
-    again = f", again at {clock(state.phase.retry_at)}" if isinstance(state.phase, Backoff) else ""
-    return f"{state.status}{attempt}{f': {reason}' if reason else ''}{again}"
+def _attempt_words(job: SeenJob) -> str:
+    attempt = f" (attempt {job.attempt})" if job.attempt > 1 or job.open else ""
+    again = f", again at {clock(job.retry_at)}" if job.retry_at is not None else ""
+    return f"{job.status}{attempt}{f': {job.reason}' if job.reason else ''}{again}"
 
 
 class _Live:
     """The table that changes in place."""
 
-    def __init__(self, terminal: Terminal, state: Callable[[], Run | None]) -> None:
+    def __init__(self, terminal: Terminal, state: Callable[[], Watched | None]) -> None:
         from rich.live import Live
 
         self._terminal = terminal
@@ -272,21 +394,21 @@ class _Live:
         return Group(*live_table(run, self._terminal, utc_now()))
 
 
-def live_table(run: Run, terminal: Terminal, now: datetime) -> "list[RenderableType]":
+def live_table(run: Watched, terminal: Terminal, now: datetime) -> "list[RenderableType]":
     """A heading, and as many jobs as the terminal has room for: those that people look for first."""
     from rich.table import Table
 
     took = ((run.finished_at or now) - run.started_at).total_seconds() if run.started_at is not None else None
-    words = tally(_counts(run).items())
+    words = tally(run.counts().items())
     heading = terminal.text(
         terminal.status(run.status),
-        Cell(f"  {run.run}", "bold"),
+        Cell(f"  {run.name}", "bold"),
         Cell(f"  {duration(took)}  {words}", "dim"),
     )
     room = max(terminal.console.height - 4, 5)
-    names = list(run.plan.jobs)
+    names = list(run.jobs)
     if len(names) > room:
-        names = sorted(names, key=lambda name: _ORDER.get(run.jobs[name].status, 9))[: room - 1]
+        names = sorted(names, key=lambda name: _ORDER.get(run.status_of(name), 9))[: room - 1]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     # Fixed widths: a table that jumps as words change cannot be read.
     table.add_column(no_wrap=True, width=max((len(name) for name in names), default=0) + 2)
@@ -294,17 +416,16 @@ def live_table(run: Run, terminal: Terminal, now: datetime) -> "list[RenderableT
     table.add_column(no_wrap=True, width=10, justify="right")
     table.add_column(no_wrap=True, overflow="ellipsis")
     for name in names:
-        state = run.jobs[name]
-        started_at, ended_at = job_times(state)
-        took = None if started_at is None else max(((ended_at or now) - started_at).total_seconds(), 0)
-        cell = terminal.status(state.status)
+        job = run.seen(name)
+        took = None if job.started_at is None else max(((job.ended_at or now) - job.started_at).total_seconds(), 0)
+        cell = terminal.status(job.status)
         table.add_row(
             terminal.text(Cell(name)),
             terminal.text(cell),
-            terminal.text(Cell(duration(took), "" if ended_at is None else "dim")),
-            terminal.text(Cell(_note(state, now), "dim")),
+            terminal.text(Cell(duration(took), "" if job.ended_at is None else "dim")),
+            terminal.text(Cell(_note(job, now), "dim")),
         )
-    left = len(run.plan.jobs) - len(names)
+    left = len(run.jobs) - len(names)
     more = [terminal.text(Cell(f"… and {left:,} more jobs", "dim"))] if left else []
     return [heading, table, *more]
 
@@ -322,17 +443,10 @@ _ORDER = {
 _ORDER |= {"ready": 5, "waiting": 6, "upstream_failed": 7, "cancelled": 7, "skipped": 8}
 
 
-def _note(state: JobState, now: datetime) -> str:
-    number = _attempt_number(state)
-    words = [f"attempt {number}"] if number > 1 else []
-    if isinstance(state.phase, Backoff):
-        words.append(f"again in {duration(max((state.phase.retry_at - now).total_seconds(), 0))}")
-    if reason := job_reason(state):
-        words.append(reason)
+def _note(job: SeenJob, now: datetime) -> str:
+    words = [f"attempt {job.attempt}"] if job.attempt > 1 else []
+    if job.retry_at is not None:
+        words.append(f"again in {duration(max((job.retry_at - now).total_seconds(), 0))}")
+    if job.reason:
+        words.append(job.reason)
     return ", ".join(words)
-
-
-def _counts(run: Run) -> dict[str, int]:
-    from shared.views.rows import run_row
-
-    return dict(run_row(run, 0).jobs)

@@ -1,4 +1,4 @@
-"""What every command shares: where the home is, who asks, how to answer; and the options that set it.
+"""What every command shares: where the engine is, who asks, how to answer; and the options that set it.
 
 Nothing heavy is imported here: `runfold --help` and completion read this file at every press of a key.
 """
@@ -14,6 +14,7 @@ import click
 from shared.errors import InvalidInput, NotFound, Problem
 
 if TYPE_CHECKING:
+    from cli.reach import Reach
     from cli.terminal import Terminal
     from cli.writing import Writing
     from local.home import Home
@@ -28,6 +29,8 @@ class Session:
 
     def __init__(self) -> None:
         self.home_given: str | None = None
+        self.api_given: str | None = None
+        self.token_file: str | None = None
         self.json = False
         self.no_color = False
         self.by_given: str | None = None
@@ -38,9 +41,24 @@ class Session:
         return Path(self.home_given or os.environ.get("RUNFOLD_HOME") or HOME_DEFAULT)
 
     @property
+    def api(self) -> str | None:
+        """The address of the API that is asked; None when a home is. What is typed goes before what the environment says."""
+        if self.api_given is not None and self.home_given is not None:
+            raise click.UsageError("--home and --api name two engines; give one")
+        if self.home_given is not None:
+            return None
+        return self.api_given or os.environ.get("RUNFOLD_API") or None
+
+    @property
     def home(self) -> "Home":
         from local.home import Home
 
+        if self.api is not None:
+            context = click.get_current_context(silent=True)
+            command = f"`runfold {context.info_name}`" if context is not None else "this"
+            raise click.UsageError(
+                f"{command} works on the files of a home: leave out --api (or RUNFOLD_API), or name the home with --home"
+            )
         return Home(self.home_path)
 
     @property
@@ -63,6 +81,23 @@ class Session:
 
             self._terminal = Terminal(sys.stdout, no_color=self.no_color)
         return self._terminal
+
+    @contextmanager
+    def reach(self) -> Iterator["Reach"]:
+        """The engine that is asked, at home or behind an API."""
+        url = self.api
+        if url is None:
+            from cli.at_home import AtHome
+
+            with AtHome(self) as home:
+                yield home
+            return
+        from cli.remote import Remote, token_in
+
+        if self.by_given is not None:
+            raise click.UsageError("--by goes with a home: an API knows by your token who you are")
+        with Remote(url, token_in(self.token_file, os.environ)) as remote:
+            yield remote
 
     @contextmanager
     def reading(self) -> Iterator["LocalParts"]:
@@ -128,6 +163,10 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     match param.name:
         case "home":
             session.home_given = value
+        case "api":
+            session.api_given = value
+        case "token_file":
+            session.token_file = value
         case "json":
             session.json = True
         case "no_color":
@@ -145,6 +184,18 @@ def shared_options() -> list[click.Option]:
             metavar="DIR",
             help="Where everything is kept: RUNFOLD_HOME, or .runfold.",
             type=click.Path(path_type=str),
+            **settings,
+        ),
+        click.Option(
+            ["--api"],
+            metavar="URL",
+            help="Ask the engine behind this HTTP API instead: RUNFOLD_API.",
+            **settings,
+        ),
+        click.Option(
+            ["--token-file"],
+            metavar="FILE",
+            help="Holds the token that the API asks for: RUNFOLD_TOKEN.",
             **settings,
         ),
         click.Option(["--json"], is_flag=True, help="Answer in JSON; errors too, on standard error.", **settings),

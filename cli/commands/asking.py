@@ -1,7 +1,6 @@
 """What people ask of runs and workflows: run, cancel, rerun, mark, pause, resume."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,16 +8,7 @@ from cli.completing import complete_job, complete_run, complete_workflow
 from cli.session import Session, command, pass_session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cli.writing import Writing
-    from shared.errors import Problem
-    from shared.ids import RunId
-    from shared.state.run import Run
-    from shared.workflow.document import Workflow
-
-COPY_BYTES = 1 << 20
-
+    from cli.reach import Object, Outcome, Pin, Reach
 
 # --- run --------------------------------------------------------------------------------------------------------------
 
@@ -48,11 +38,11 @@ def run(
 ) -> None:
     """Ask for a run of WORKFLOW.
 
-    The engine of this home starts it. With --wait and no engine, this command is the engine until the run has ended.
+    The engine of this home starts it. With --wait and no engine, this command is the engine until the run has ended. With --api
+    the engine there does all of it.
     """
     from cli.finding import moment_of, pairs_of, read_file, seconds_of
     from shared.bootstrap import utc_now
-    from shared.ids import WorkflowName
     from shared.workflow.parameters import from_text
     from shared.workflow.syntax import parse
 
@@ -64,142 +54,40 @@ def run(
     given = pairs_of(files, option="--file", form="NAME=PATH")
     if len(key) > 256 or len(note) > 4096:
         raise click.UsageError("--key takes 256 characters at most, --note 4096")
-    by = session.by
-    with session.writing() as writing:
-        document = _live_document(writing, WorkflowName(workflow))
+    with session.reach() as engine:
+        schema = engine.parameters_of(workflow)
         values: dict[str, Any] = {}
         if params_file is not None:
             values = parse(read_file(params_file, option="--params-file"), name=params_file)
-        values |= from_text(document.parameters, texts)
-        with _Uploads(writing, document, WorkflowName(workflow), key, given) as uploads:
-            requested = uploads.control.request_run(
-                WorkflowName(workflow),
-                values,
-                by=by,
-                key=key,
-                start_after=start_after,
-                files=uploads.addresses,
-                note=note,
-            )
-            uploads.needed = requested.new
-    if wait:
-        if not session.json and not session.terminal.rich:
-            session.terminal.line(f"{requested.run}{'' if requested.new else ' (was asked for before)'}")
-        watch(session, requested.run, timeout_seconds=timeout_seconds)
-        return
-    engine = _engine_up(session)
-    if session.json:
-        session.answer({"run": requested.run, "workflow": workflow, "new": requested.new, "held": requested.held})
-        return
+        values |= from_text(schema, texts)
+        requested = engine.request_run(workflow, values, key=key, start_after=start_after, files=given, note=note)
+        if wait:
+            if not session.json and not session.terminal.rich:
+                session.terminal.line(f"{requested['run']}{'' if requested['new'] else ' (was asked for before)'}")
+            watch(session, engine, requested["run"], timeout_seconds=timeout_seconds)
+            return
+        if session.json:
+            session.answer(requested)
+            return
+        _tell_requested(session, engine, requested)
+
+
+def _tell_requested(session: Session, engine: "Reach", requested: "Object") -> None:
     from cli.terminal import Cell
 
-    terminal = session.terminal
-    terminal.line(Cell(requested.run, "bold"), "" if requested.new else "  was asked for before")
-    if requested.held:
-        terminal.line(Cell(f"It waits until {workflow} may have another run: `runfold why {requested.run}`.", "yellow"))
-    if not engine:
+    terminal, run_ = session.terminal, requested["run"]
+    terminal.line(Cell(run_, "bold"), "" if requested["new"] else "  was asked for before")
+    if requested["held"]:
+        waits = f"It waits until {requested['workflow']} may have another run: `runfold why {run_}`."
+        terminal.line(Cell(waits, "yellow"))
+    if not engine.up:
         terminal.line(Cell("No engine is up: `runfold up` starts it, or ask with --wait.", "yellow"))
 
 
-def _live_document(writing: "Writing", workflow: Any) -> "Workflow":
-    from shared.errors import Rejected
-
-    state = writing.control.workflow(workflow)
-    if state.live is None:
-        raise Rejected(f"{workflow} was unregistered; register it again to run it")
-    return writing.parts.plans(state.live.document).workflow
-
-
-class _Uploads:
-    """Copies of the files that a run is given, under the run's own directory, there before the run is; gone if it is not made.
-
-    The run's id is settled first, because the directory bears it: `control` makes no other. A copy lies in a directory of its own,
-    so that asking again under the same key never touches what a run already uses.
-    """
-
-    def __init__(
-        self, writing: "Writing", document: "Workflow", workflow: Any, key: str, given: Mapping[str, str]
-    ) -> None:
-        from shared.bootstrap import new_ulid
-        from shared.ids import fresh_run, keyed_run
-        from shared.usecases.control import Control
-
-        ulid = new_ulid()
-        run = keyed_run(workflow, key) if key else fresh_run(workflow, ulid)
-        self.needed = False
-        self.control = Control(writing.parts.transact, writing.parts.documents, new_id=lambda: ulid)
-        self._given = given
-        wanted = {one.upload for job in document.jobs for one in job.inputs if one.upload is not None}
-        self._known = {name for name in given if name in wanted}
-        self._under = f"runs/{run}/_uploads/{ulid.lower()}"
-        self._directory: Path = writing.home.path / self._under
-        # A name that no job takes is refused with the request; its file is not even looked at.
-        self.addresses = {
-            name: f"{self._under}/{number}" if name in self._known else "" for number, name in enumerate(given)
-        }
-        self._root = writing.home.path
-
-    def __enter__(self) -> "_Uploads":
-        from shared.errors import InvalidInput
-
-        problems: list[Problem] = []
-        try:
-            for name in sorted(self._known):
-                self._copy(name, problems)
-            if problems:
-                raise InvalidInput(problems)
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if not self.needed:
-            self._remove()
-
-    def _copy(self, name: str, problems: "list[Problem]") -> None:
-        import os
-        import shutil
-        from pathlib import Path
-
-        from shared.errors import Problem
-
-        source = Path(self._given[name])
-        try:
-            if not source.is_file():
-                problems.append(Problem(f"--file {name}", f"there is no file {source}", "check the path"))
-                return
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as reading, (self._root / self.addresses[name]).open("xb") as writing:
-                shutil.copyfileobj(reading, writing, COPY_BYTES)
-                writing.flush()
-                # The run that names it is durable, so the file must be.
-                os.fsync(writing.fileno())
-        except OSError as error:
-            problems.append(Problem(f"--file {name}", f"{source} cannot be copied: {error.strerror}", "check it"))
-
-    def _remove(self) -> None:
-        import contextlib
-        import shutil
-
-        shutil.rmtree(self._directory, ignore_errors=True)
-        # Only what is empty goes: a run that exists keeps its directory.
-        for directory in (self._directory.parent, self._directory.parent.parent):
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-
-
-def _engine_up(session: Session) -> bool:
-    from local.home import engine_process
-
-    return engine_process(session.home) is not None
-
-
-def watch(session: Session, run_: "RunId", *, timeout_seconds: float | None = None) -> None:
+def watch(session: Session, engine: "Reach", run_: str, *, timeout_seconds: float | None = None) -> None:
     """Follow a run to its end and tell how it ended; leaves with 1 unless it succeeded, 75 when the time is up, 130 on Ctrl-C."""
     import sys
 
-    from cli.following import Follower
     from cli.terminal import Terminal
 
     # With --json, standard output holds the answer and nothing else; people may still look on.
@@ -207,32 +95,27 @@ def watch(session: Session, run_: "RunId", *, timeout_seconds: float | None = No
     if session.json:
         errors = Terminal(sys.stderr, no_color=session.no_color)
         terminal = errors if errors.rich else None
-    follower = Follower(session.home, run_, terminal, timeout_seconds=timeout_seconds)
-    end = follower.follow(session.reading)
-    state = follower.state
-    if session.json and follower.loaded is not None and state is not None:
-        from shared.views.objects import run_object
-
-        session.answer(run_object(state, follower.loaded.version))
+    end, state = engine.follow(run_, terminal, timeout_seconds=timeout_seconds)
+    if session.json and state is not None:
+        session.answer(state)
     if end == "ended" and state is not None:
-        if not session.json and state.outcome != "succeeded":
+        if not session.json and state["status"] != "succeeded":
             _tell_failures(session, state)
-        raise click.exceptions.Exit(0 if state.outcome == "succeeded" else 1)
+        raise click.exceptions.Exit(0 if state["status"] == "succeeded" else 1)
     what = "The time is up" if end == "timeout" else "You stopped watching"
     click.echo(f"{what}; {run_} goes on.", err=True)
-    if not _engine_up(session):
+    if not engine.up:
         click.echo("Jobs that run are left running; `runfold up` takes them up again and starts the others.", err=True)
     click.echo(f"`runfold show {run_}` follows it, `runfold cancel {run_}` ends it.", err=True)
     raise click.exceptions.Exit(75 if end == "timeout" else 130)
 
 
-def _tell_failures(session: Session, run_: "Run") -> None:
+def _tell_failures(session: Session, run_: "Object") -> None:
     from cli.terminal import Cell
 
-    bad = [name for name, job in run_.jobs.items() if job.status in ("failed", "timed_out")]
-    job = next((name for name in run_.plan.jobs if name in bad), "")
-    logs = f", `runfold logs {run_.run} {job}` what {job} wrote" if job else ""
-    session.terminal.line(Cell(f"`runfold why {run_.run}` tells why{logs}.", "dim"))
+    job = next((one["name"] for one in run_["jobs"] if one["status"] in ("failed", "timed_out")), "")
+    logs = f", `runfold logs {run_['run']} {job}` what {job} wrote" if job else ""
+    session.terminal.line(Cell(f"`runfold why {run_['run']}` tells why{logs}.", "dim"))
 
 
 # --- what is asked of a run -------------------------------------------------------------------------------------------
@@ -248,18 +131,13 @@ def cancel(session: Session, run: str, job: str | None, reason: str) -> None:
 
     Jobs that run are asked to stop and, after their grace period, ended. What has ended stays as it is.
     """
-    from cli.finding import find_job, find_run, load_run
-    from shared.state.run import Run
+    from cli.reach import job_of
 
-    with session.writing() as writing:
-        found = find_run(writing.parts, run)
-        name = None
-        if job is not None:
-            state = load_run(writing.parts, found).state
-            assert isinstance(state, Run)
-            name = find_job(state, job)
-        writing.control.cancel(found, by=session.by, reason=reason, job=name)
-    _answer_run(session, found, f"{f'{name} of ' if name else ''}{found} is asked to end")
+    with session.reach() as engine:
+        found = engine.find_run(run)
+        name = job_of(engine.run(found), job) if job is not None else None
+        engine.cancel(found, job=name, reason=reason)
+        _answer_run(session, engine, found, f"{f'{name} of ' if name else ''}{found} is asked to end")
 
 
 @command()
@@ -291,11 +169,10 @@ def rerun(
 
     It stays the same run, with all that happened before. With --version latest it goes on with a newer document.
     """
-    from cli.finding import find_job, find_run
     from shared.bootstrap import new_id
     from shared.errors import InvalidInput, Problem
 
-    document: Literal["pinned", "latest"] | int
+    document: Pin
     if version_ == "pinned":
         document = "pinned"
     elif version_ == "latest":
@@ -304,56 +181,26 @@ def rerun(
         document = int(version_)
     else:
         raise InvalidInput([Problem("--version", f"{version_} is none", "write pinned, latest or a number")])
-    with session.writing() as writing:
-        found = find_run(writing.parts, run)
-        state = writing.control.run(found)
-        names = []
-        for job in dict.fromkeys(jobs):
-            if document == "pinned":
-                names.append(find_job(state, job))
-            else:
-                names.append(_job_of_any(writing, state, job, document))
-        changes = writing.control.rerun(
+    with session.reach() as engine:
+        found = engine.find_run(run)
+        changes = engine.rerun(
             found,
-            by=session.by,
-            jobs=names,
+            jobs=list(dict.fromkeys(jobs)),
             failed=from_failed,
             document=document,
             reason=reason,
-            request=key or new_id(),
+            key=key or new_id(),
         )
-    if wait:
-        watch(session, found)
-        return
-    if session.json:
-        _answer_run(session, found, "")
-        return
-    session.terminal.line(f"{found} begins round {_round_of(session, found)}")
-    for line in changes:
-        session.terminal.line("    ~ ", line)
-    _tell_no_engine(session)
-
-
-def _job_of_any(writing: "Writing", state: Any, job: str, document: Literal["latest"] | int) -> Any:
-    """A job may be new in the document that the run goes on with; the rules have the last word."""
-    from cli.finding import find_job
-    from shared.ids import JobName
-
-    workflow = writing.control.workflow(state.request.workflow)
-    version = workflow.live if document == "latest" else workflow.version(document)
-    if version is not None and job in writing.parts.plans(version.document).jobs:
-        return JobName(job)
-    return find_job(state, job)
-
-
-def _round_of(session: Session, run_: "RunId") -> int:
-    from cli.finding import load_run
-    from shared.state.run import Run
-
-    with session.reading() as parts:
-        state = load_run(parts, run_).state
-    assert isinstance(state, Run)
-    return state.round
+        if wait:
+            watch(session, engine, found)
+            return
+        if session.json:
+            _answer_run(session, engine, found, "")
+            return
+        session.terminal.line(f"{found} begins round {engine.run(found)['round']}")
+        for line in changes:
+            session.terminal.line("    ~ ", line)
+        _tell_no_engine(session, engine)
 
 
 @command()
@@ -362,48 +209,41 @@ def _round_of(session: Session, run_: "RunId") -> int:
 @click.argument("outcome", type=click.Choice(["succeeded", "failed", "skipped"]))
 @click.option("--reason", required=True, help="Why; kept with your name.")
 @pass_session
-def mark(session: Session, run: str, job: str, outcome: Literal["succeeded", "failed", "skipped"], reason: str) -> None:
+def mark(session: Session, run: str, job: str, outcome: "Outcome", reason: str) -> None:
     """Declare how JOB of RUN ended, in your name.
 
     It is for what the machine cannot know: that somebody did the work by hand, or that an attempt in doubt never happened.
     """
-    from cli.finding import find_job, find_run
+    from cli.reach import job_of
     from shared.errors import InvalidInput, Problem
 
     if not reason.strip():
         raise InvalidInput([Problem("--reason", "is empty", "say why: it is all that others will have")])
-    with session.writing() as writing:
-        found = find_run(writing.parts, run)
-        name = find_job(writing.control.run(found), job)
-        writing.control.mark(found, name, outcome, by=session.by, reason=reason)
-    _answer_run(session, found, f"{name} of {found} is marked {outcome}")
+    with session.reach() as engine:
+        found = engine.find_run(run)
+        name = job_of(engine.run(found), job)
+        engine.mark(found, name, outcome, reason=reason)
+        _answer_run(session, engine, found, f"{name} of {found} is marked {outcome}")
 
 
-def _answer_run(session: Session, run_: "RunId", words: str) -> None:
+def _answer_run(session: Session, engine: "Reach", run_: str, words: str) -> None:
     if not session.json:
         session.terminal.line(words)
-        _tell_no_engine(session)
+        _tell_no_engine(session, engine)
         return
-    from cli.finding import load_run
     from shared.errors import NotFound
-    from shared.state.run import Run
-    from shared.views.objects import run_object
 
-    with session.reading() as parts:
-        try:
-            loaded = load_run(parts, run_)
-        except NotFound:
-            # It was held, and dropped before it began.
-            session.answer({"run": run_, "status": "cancelled"})
-            return
-    assert isinstance(loaded.state, Run)
-    session.answer(run_object(loaded.state, loaded.version))
+    try:
+        session.answer(engine.run(run_))
+    except NotFound:
+        # It was held, and dropped before it began.
+        session.answer({"run": run_, "status": "cancelled"})
 
 
-def _tell_no_engine(session: Session) -> None:
+def _tell_no_engine(session: Session, engine: "Reach") -> None:
     from cli.terminal import Cell
 
-    if not _engine_up(session):
+    if not engine.up:
         session.terminal.line(Cell("No engine is up; `runfold up` carries it out.", "yellow"))
 
 
@@ -416,11 +256,9 @@ def _tell_no_engine(session: Session) -> None:
 @pass_session
 def pause(session: Session, workflow: str, reason: str) -> None:
     """Start no more scheduled runs of WORKFLOW. What runs goes on, and you may still ask for runs."""
-    from shared.ids import WorkflowName
-
-    with session.writing() as writing:
-        writing.control.pause(WorkflowName(workflow), by=session.by, reason=reason)
-    _answer_workflow(session, workflow, f"{workflow} is paused; `runfold resume {workflow}` ends that")
+    with session.reach() as engine:
+        engine.pause(workflow, reason=reason)
+        _answer_workflow(session, engine, workflow, f"{workflow} is paused; `runfold resume {workflow}` ends that")
 
 
 @command()
@@ -428,22 +266,13 @@ def pause(session: Session, workflow: str, reason: str) -> None:
 @pass_session
 def resume(session: Session, workflow: str) -> None:
     """End a pause. What was missed meanwhile is dealt with as the schedule's catchup says."""
-    from shared.ids import WorkflowName
-
-    with session.writing() as writing:
-        writing.control.resume(WorkflowName(workflow), by=session.by)
-    _answer_workflow(session, workflow, f"{workflow} goes on")
+    with session.reach() as engine:
+        engine.resume(workflow)
+        _answer_workflow(session, engine, workflow, f"{workflow} goes on")
 
 
-def _answer_workflow(session: Session, workflow: str, words: str) -> None:
-    if not session.json:
+def _answer_workflow(session: Session, engine: "Reach", workflow: str, words: str) -> None:
+    if session.json:
+        session.answer(engine.workflow(workflow))
+    else:
         session.terminal.line(words)
-        return
-    from shared.ids import WorkflowName, workflow_stream
-    from shared.views.objects import workflow_object
-
-    with session.reading() as parts:
-        state = parts.control.workflow(WorkflowName(workflow))
-        version = parts.transact.current(workflow_stream(state.name)).version
-        plan = parts.plans((state.live or state.versions[-1]).document)
-        session.answer(workflow_object(state, version, plan))

@@ -11,8 +11,8 @@ from cli.session import Session, command, pass_session
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cli.reach import Object
     from shared.errors import Problem
-    from shared.state.workflow import WorkflowState
     from shared.workflow.document import Workflow
 
 INSTANTS_SHOWN = 8
@@ -120,46 +120,19 @@ def plan(session: Session, file: str, count: int) -> None:
     """
     from cli.finding import read_file
     from shared.bootstrap import utc_now
-    from shared.ids import WorkflowName, digest_of, workflow_stream
-    from shared.state.workflow import WorkflowState
-    from shared.usecases.documents import difference, read_document
-    from shared.workflow.reading import canonical
+    from shared.usecases.documents import read_document
 
     document = read_document(read_file(file), name=_name_of(file))
-    state: WorkflowState | None = None
-    differences: list[str] = []
-    if session.home.exists():
-        with session.reading() as parts:
-            found = parts.loader.load(workflow_stream(WorkflowName(document.name))).state
-            if isinstance(found, WorkflowState):
-                state = found
-                newest = found.live or found.versions[-1]
-                if newest.document != digest_of(canonical(document)):
-                    differences = difference(parts.plans(newest.document).workflow, document)
-    change = _change(state, digest_of(canonical(document)))
-    answer = _plan_object(document, state, change, differences, count, utc_now())
+    with session.reach() as engine:
+        compared = engine.compared(document)
+    answer = _plan_object(document, compared, count, utc_now())
     if session.json:
         session.answer(answer)
     else:
         _tell_plan(session, answer, document)
 
 
-def _change(state: "WorkflowState | None", digest: str) -> str:
-    if state is None:
-        return "new"
-    if state.live is None:
-        return "again"
-    return "unchanged" if state.live.document == digest else "changed"
-
-
-def _plan_object(
-    document: "Workflow",
-    state: "WorkflowState | None",
-    change: str,
-    differences: list[str],
-    count: int,
-    now: "datetime",
-) -> dict[str, Any]:
+def _plan_object(document: "Workflow", compared: "Object", count: int, now: "datetime") -> dict[str, Any]:
     from shared.schedule import upcoming
     from shared.views.objects import moment
     from shared.views.rows import schedule_text
@@ -172,11 +145,11 @@ def _plan_object(
     properties = schema.get("properties", {})
     return {
         "workflow": document.name,
-        "change": change,
-        "live_version": state.live.number if state is not None and state.live is not None else None,
-        "next_version": None if change == "unchanged" else (len(state.versions) + 1 if state is not None else 1),
-        "paused": state is not None and state.pause is not None,
-        "differences": differences,
+        "change": compared["change"],
+        "live_version": compared["live_version"],
+        "next_version": compared["next_version"],
+        "paused": compared["paused"],
+        "differences": compared["differences"],
         "schedule": schedule_text(document.schedule),
         "instants": [
             {"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in instants[:count]
@@ -316,14 +289,12 @@ def register(session: Session, files: tuple[str, ...], number: int | None) -> No
     All files are checked before anything is registered: one bad document, and nothing changes.
     """
     from shared.errors import InvalidInput, Problem
-    from shared.ids import WorkflowName
 
-    by = session.by
     if number is not None:
         if len(files) != 1:
             raise click.UsageError("--version goes with the name of one workflow")
-        with session.writing() as writing:
-            done = [writing.control.register_version(WorkflowName(files[0]), number, by=by)]
+        with session.reach() as engine:
+            done = [engine.go_back(files[0], number)]
     else:
         read = _read_all(files)
         problems = [one for file, _, _, found in read for one in _placed(file, found, alone=len(read) == 1)]
@@ -333,33 +304,22 @@ def register(session: Session, files: tuple[str, ...], number: int | None) -> No
                 problems.append(Problem(file, f"names the same workflow as {other}, {document.name}", "register one"))
         if problems:
             raise InvalidInput(problems)
-        with session.writing(make=True) as writing:
-            done = [
-                writing.control.register_document(document, by=by, source=_name_of(file))
-                for file, _, document, _ in read
-                if document is not None
-            ]
+        with session.reach() as engine:
+            done = engine.register(
+                [(_name_of(file), document) for file, _, document, _ in read if document is not None]
+            )
     if session.json:
-        session.answer(
-            [
-                {
-                    "workflow": one.workflow,
-                    "version": one.version,
-                    "changed": one.changed,
-                    "differences": list(one.differences),
-                }
-                for one in done
-            ]
-        )
+        session.answer(done)
         return
     from cli.terminal import Cell
 
     terminal = session.terminal
     for one in done:
         mark = Cell(f"{terminal.glyph('succeeded')} " if terminal.rich else "", "green")
-        what = f"version {one.version} is live" if one.changed else f"version {one.version} was live already"
-        terminal.line(mark, Cell(one.workflow, "bold"), f" {what}")
-        for line in one.differences:
+        version = f"version {one['version']}"
+        what = f"{version} is live" if one["changed"] else f"{version} was live already"
+        terminal.line(mark, Cell(one["workflow"], "bold"), f" {what}")
+        for line in one["differences"]:
             terminal.line("    ", Cell("~ ", "yellow"), line)
 
 
@@ -372,10 +332,8 @@ def unregister(session: Session, workflow: str, reason: str) -> None:
 
     Its history stays, and what runs goes on. Registering a document of this name brings it back.
     """
-    from shared.ids import WorkflowName
-
-    with session.writing() as writing:
-        writing.control.unregister(WorkflowName(workflow), by=session.by, reason=reason)
+    with session.reach() as engine:
+        engine.unregister(workflow, reason=reason)
     if session.json:
         session.answer({"workflow": workflow, "live_version": None})
     else:
@@ -395,27 +353,15 @@ def workflows(session: Session, workflow: str | None, cursor: str, limit: int) -
     if workflow is not None:
         _show_workflow(session, workflow)
         return
+    from cli.reach import at_of
     from cli.terminal import Cell, Column
     from shared.bootstrap import utc_now
-    from shared.ports import RunFilter
-    from shared.views.objects import moment, workflow_row_object
 
     now = utc_now()
-    with session.reading() as parts:
-        rows, following = parts.views.workflows(cursor=cursor, limit=limit)
-        last = {row.workflow: parts.views.runs(RunFilter(workflow=row.workflow), limit=1)[0] for row in rows}
+    with session.reach() as engine:
+        rows, following = engine.workflows(cursor=cursor, limit=limit)
     if session.json:
-        session.answer(
-            [
-                {
-                    **workflow_row_object(row),
-                    "last_run": last[row.workflow][0].run if last[row.workflow] else None,
-                    "last_status": last[row.workflow][0].status if last[row.workflow] else None,
-                    "last_requested_at": moment(last[row.workflow][0].requested_at) if last[row.workflow] else None,
-                }
-                for row in rows
-            ]
-        )
+        session.answer(rows)
         return
     terminal = session.terminal
     if not rows:
@@ -423,26 +369,26 @@ def workflows(session: Session, workflow: str | None, cursor: str, limit: int) -
         return
     table = []
     for row in rows:
-        newest = last[row.workflow][0] if last[row.workflow] else None
         state = (
             Cell("unregistered", "dim")
-            if row.live_version is None
+            if row["live_version"] is None
             else Cell("paused", "yellow")
-            if row.paused
+            if row["paused"]
             else Cell("")
         )
+        last_at = at_of(row["last_requested_at"])
         table.append(
             (
-                Cell(row.workflow, "bold"),
-                f"v{row.live_version}" if row.live_version is not None else "–",
+                Cell(row["workflow"], "bold"),
+                f"v{row['live_version']}" if row["live_version"] is not None else "–",
                 state,
-                row.schedule or Cell("on request", "dim"),
-                terminal.moment(row.next_at, now),
-                terminal.status(newest.status) if newest is not None else Cell("never ran", "dim"),
-                Cell(terminal.moment(newest.requested_at, now), "dim") if newest is not None else "",
-                f"{len(row.held_runs)} held" if row.held_runs else "",
-                row.owner,
-                " ".join(row.tags),
+                row["schedule"] or Cell("on request", "dim"),
+                terminal.moment(at_of(row["next_at"]), now),
+                terminal.status(row["last_status"]) if row["last_status"] else Cell("never ran", "dim"),
+                Cell(terminal.moment(last_at, now), "dim"),
+                f"{len(row['held_runs'])} held" if row["held_runs"] else "",
+                row["owner"],
+                " ".join(row["tags"]),
             )
         )
     titles = ("workflow", "version", "", "schedule", "next", "last run", "", "", "owner", "tags")
@@ -452,29 +398,27 @@ def workflows(session: Session, workflow: str | None, cursor: str, limit: int) -
 
 
 def _show_workflow(session: Session, name: str) -> None:
+    from cli.reach import at_of, instant_of
     from cli.terminal import Cell, Column, instant, relative
     from shared.bootstrap import utc_now
-    from shared.ids import WorkflowName, workflow_stream
-    from shared.views.objects import workflow_object
 
-    with session.reading() as parts:
-        state = parts.control.workflow(WorkflowName(name))
-        version = parts.transact.current(workflow_stream(state.name)).version
-        plan_ = parts.plans((state.live or state.versions[-1]).document)
-    answer = workflow_object(state, version, plan_)
+    with session.reach() as engine:
+        answer = engine.workflow(name)
     if session.json:
         session.answer(answer)
         return
     terminal, now = session.terminal, utc_now()
-    live = f"version {state.live.number} is live" if state.live is not None else "unregistered"
+    number, pause = answer["live_version"], answer["paused"]
+    live = f"version {number} is live" if number is not None else "unregistered"
     terminal.line(Cell(name, "bold"), f"  {live}", Cell(f"  {answer['description']}", "dim"))
     if answer["schedule"]:
-        coming = f", next {instant(state.next_at)} ({relative(state.next_at, now)})" if state.next_at else ""
-        terminal.line(f"schedule {answer['schedule']}{'' if state.pause else coming}")
-    if state.pause is not None:
-        reason = f": {state.pause.reason}" if state.pause.reason else ""
-        terminal.line(Cell(f"paused by {state.pause.by} {relative(state.pause.at, now)}{reason}", "yellow"))
-    for title, runs in (("active", sorted(state.holders)), ("held", [one.run for one in state.held])):
+        next_at = at_of(answer["next_at"])
+        coming = f", next {instant(next_at)} ({relative(next_at, now)})" if next_at is not None else ""
+        terminal.line(f"schedule {answer['schedule']}{coming}")
+    if pause is not None:
+        reason = f": {pause['reason']}" if pause["reason"] else ""
+        terminal.line(Cell(f"paused by {pause['by']} {relative(instant_of(pause['at']), now)}{reason}", "yellow"))
+    for title, runs in (("active", answer["active_runs"]), ("held", [one["run"] for one in answer["held_runs"]])):
         if runs:
             terminal.line(f"{title}: {', '.join(runs)}")
     terminal.line("")
@@ -482,12 +426,12 @@ def _show_workflow(session: Session, name: str) -> None:
         [Column("version", right=True), Column("registered"), Column("by"), Column("from"), Column("document")],
         [
             (
-                str(one.number),
-                terminal.moment(one.registered_at, now),
-                one.by,
-                one.source,
-                Cell(one.document[:12], "dim"),
+                str(one["version"]),
+                terminal.moment(at_of(one["registered_at"]), now),
+                one["by"],
+                one["source"],
+                Cell(one["document"][:12], "dim"),
             )
-            for one in reversed(state.versions)
+            for one in reversed(answer["versions"])
         ],
     )

@@ -1,0 +1,377 @@
+"""The engine of a home on this machine, reached through the home's own files; see `cli/reach.py`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from cli import finding
+from cli.reach import Attempts, End, Moment, Object, Outcome, Page, Pin
+from cli.session import Session
+from shared.bootstrap import LocalParts, utc_now
+from shared.errors import NotFound, Rejected
+from shared.explain import why_job, why_run
+from shared.ids import JobName, RunId, StreamName, WorkflowName, digest_of, run_stream, workflow_of, workflow_stream
+from shared.ports import RunFilter
+from shared.state.run import Done, NotRequested, Run
+from shared.state.workflow import NotRegistered, WorkflowState
+from shared.usecases.documents import difference
+from shared.usecases.loading import Loaded
+from shared.views.objects import (
+    attempt_objects,
+    commit_object,
+    condition_object,
+    kept_files,
+    moment,
+    run_object,
+    run_row_object,
+    workflow_object,
+    workflow_row_object,
+)
+from shared.views.rows import run_row
+from shared.workflow.nearest import shown
+from shared.workflow.reading import canonical
+
+if TYPE_CHECKING:
+    from cli.terminal import Terminal
+    from cli.writing import Writing
+    from shared.workflow.document import Workflow
+
+LOG_BYTES = 1 << 18
+
+
+class AtHome:
+    """Used within `with`: the home is opened when it is first needed, and closed at the end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._closing = ExitStack()
+
+    def __enter__(self) -> "AtHome":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing.close()
+
+    @cached_property
+    def _parts(self) -> LocalParts:
+        return self._closing.enter_context(self._session.reading())
+
+    @property
+    def up(self) -> bool:
+        from local.home import engine_process
+
+        return engine_process(self._session.home) is not None
+
+    # --- workflows ----------------------------------------------------------------------------------------------------
+
+    def workflows(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        parts = self._parts
+        rows, following = parts.views.workflows(cursor=cursor, limit=limit)
+        found = []
+        for row in rows:
+            last = next(iter(parts.views.runs(RunFilter(workflow=row.workflow), limit=1)[0]), None)
+            found.append(
+                {
+                    **workflow_row_object(row),
+                    "last_run": last.run if last is not None else None,
+                    "last_status": last.status if last is not None else None,
+                    "last_requested_at": moment(last.requested_at) if last is not None else None,
+                }
+            )
+        return found, following
+
+    def workflow(self, name: str) -> Object:
+        parts = self._parts
+        state = parts.control.workflow(WorkflowName(name))
+        version = parts.transact.current(workflow_stream(state.name)).version
+        return workflow_object(state, version, parts.plans((state.live or state.versions[-1]).document))
+
+    def parameters_of(self, name: str) -> Mapping[str, Any] | None:
+        return _live(self._parts, WorkflowName(name)).parameters
+
+    def compared(self, document: "Workflow") -> Object:
+        state: WorkflowState | None = None
+        differences: list[str] = []
+        digest = digest_of(canonical(document))
+        if self._session.home.exists():
+            parts = self._parts
+            found = parts.loader.load(workflow_stream(WorkflowName(document.name))).state
+            if isinstance(found, WorkflowState):
+                state = found
+                newest = found.live or found.versions[-1]
+                if newest.document != digest:
+                    differences = difference(parts.plans(newest.document).workflow, document)
+        if state is None:
+            change = "new"
+        elif state.live is None:
+            change = "again"
+        else:
+            change = "unchanged" if state.live.document == digest else "changed"
+        return {
+            "change": change,
+            "live_version": state.live.number if state is not None and state.live is not None else None,
+            "next_version": None if change == "unchanged" else (len(state.versions) + 1 if state is not None else 1),
+            "paused": state is not None and state.pause is not None,
+            "differences": differences,
+        }
+
+    def register(self, documents: "Sequence[tuple[str, Workflow]]") -> list[Object]:
+        by = self._session.by
+        with self._session.writing(make=True) as writing:
+            done = [writing.control.register_document(one, by=by, source=source) for source, one in documents]
+        return [_registered(one) for one in done]
+
+    def go_back(self, name: str, version: int) -> Object:
+        by = self._session.by
+        with self._session.writing() as writing:
+            return _registered(writing.control.register_version(WorkflowName(name), version, by=by))
+
+    def unregister(self, name: str, *, reason: str) -> None:
+        with self._session.writing() as writing:
+            writing.control.unregister(WorkflowName(name), by=self._session.by, reason=reason)
+
+    def pause(self, name: str, *, reason: str) -> None:
+        with self._session.writing() as writing:
+            writing.control.pause(WorkflowName(name), by=self._session.by, reason=reason)
+
+    def resume(self, name: str) -> None:
+        with self._session.writing() as writing:
+            writing.control.resume(WorkflowName(name), by=self._session.by)
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def find_run(self, text: str, *, existing: bool = True) -> str:
+        return finding.find_run(self._parts, text, existing=existing)
+
+    def runs(self, where: RunFilter, *, cursor: str, limit: int) -> tuple[list[Object], set[str], str]:
+        parts = self._parts
+        rows, following = parts.views.runs(where, cursor=cursor, limit=limit)
+        held = [] if cursor else list(_held_rows(parts, where))
+        if where.workflow is not None and not rows and not held:
+            # An empty list is an answer, a misspelt name deserves a better one.
+            parts.control.workflow(where.workflow)  # type: ignore[arg-type]
+        rows = sorted([*held, *rows], key=lambda row: row.requested_at, reverse=True)
+        return [run_row_object(row) for row in rows], {row.run for row in held}, following
+
+    def run(self, run: str, as_of: Moment | None = None) -> Object:
+        as_of = as_of or Moment(None, None)
+        loaded = finding.load_run(self._parts, RunId(run), version=as_of.version, at=as_of.at)
+        return self._run_object(loaded)
+
+    def _run_object(self, loaded: Loaded) -> Object:
+        state = loaded.state
+        assert isinstance(state, Run)
+        pending = finding.pending_request(self._parts, state.run) if loaded.version == 0 else None
+        held = {"since": moment(pending[1]), "reason": pending[2]} if pending is not None and pending[2] else None
+        return {**run_object(state, loaded.version), "held": held}
+
+    def why(self, run: str, job: str | None, as_of: Moment | None) -> Object:
+        parts, found = self._parts, RunId(run)
+        stream, owner = run_stream(found), workflow_stream(workflow_of(found))
+        now, at = utc_now(), None
+        if as_of is None:
+            loaded = parts.loader.load(stream)
+        else:
+            loaded = parts.loader.load_as_of(stream, version=as_of.version, at=as_of.at)
+            now = at = as_of.at or loaded.at or now
+        workflow = (parts.loader.load(owner) if at is None else parts.loader.load_as_of(owner, at=at)).state
+        state = loaded.state
+        assert isinstance(state, Run | NotRequested)
+        assert isinstance(workflow, WorkflowState | NotRegistered)
+        known = workflow if isinstance(workflow, WorkflowState) else None
+        plan = parts.plans(known.live.document) if known is not None and known.live is not None else None
+        if job is not None and isinstance(state, Run):
+            conditions = why_job(state, finding.find_job(state, job), now, workflow=known)
+        else:
+            history = () if isinstance(state, Run) else _history(parts, owner, at)
+            conditions = why_run(state, found, now, workflow=workflow, plan=plan, history=history)
+        return {
+            "run": found,
+            "job": job,
+            "at": moment(now),
+            # Of the past it is not known whether an engine was up.
+            "engine_up": self.up if as_of is None else None,
+            "conditions": [condition_object(one) for one in conditions],
+        }
+
+    def commits(self, text: str, *, after: int) -> Iterator[Object]:
+        parts = self._parts
+        kind, mark, _ = text.partition("#")
+        if mark and kind in ("workflow", "document", "run"):
+            stream = StreamName(text)
+            if not parts.store.read(stream, limit=1):
+                raise NotFound(f"nothing ever happened to {shown(text)}")
+        else:
+            stream = run_stream(RunId(self.find_run(text)))
+        return (commit_object(record) for record in parts.loader.records(stream, after=after))
+
+    def request_run(
+        self,
+        workflow: str,
+        values: Mapping[str, Any],
+        *,
+        key: str,
+        start_after: datetime | None,
+        files: Mapping[str, str],
+        note: str,
+    ) -> Object:
+        from cli.uploading import Uploads
+
+        name, by = WorkflowName(workflow), self._session.by
+        with (
+            self._session.writing() as writing,
+            Uploads(writing, _uploads(_live(writing.parts, name)), name, key, files) as uploads,
+        ):
+            requested = uploads.control.request_run(
+                name, values, by=by, key=key, start_after=start_after, files=uploads.addresses, note=note
+            )
+            uploads.needed = requested.new
+        return {"run": requested.run, "workflow": workflow, "new": requested.new, "held": requested.held}
+
+    def cancel(self, run: str, *, job: str | None, reason: str) -> None:
+        name = None if job is None else JobName(job)
+        with self._session.writing() as writing:
+            writing.control.cancel(RunId(run), by=self._session.by, reason=reason, job=name)
+
+    def rerun(
+        self, run: str, *, jobs: Sequence[str], failed: bool, document: Pin, reason: str, key: str
+    ) -> tuple[str, ...]:
+        with self._session.writing() as writing:
+            state = writing.control.run(RunId(run))
+            names = [
+                finding.find_job(state, job) if document == "pinned" else _job_of_any(writing, state, job, document)
+                for job in jobs
+            ]
+            return tuple(
+                writing.control.rerun(
+                    RunId(run),
+                    by=self._session.by,
+                    jobs=names,
+                    failed=failed,
+                    document=document,
+                    reason=reason,
+                    request=key,
+                )
+            )
+
+    def mark(self, run: str, job: str, outcome: Outcome, *, reason: str) -> None:
+        with self._session.writing() as writing:
+            name = finding.find_job(writing.control.run(RunId(run)), job)
+            writing.control.mark(RunId(run), name, outcome, by=self._session.by, reason=reason)
+
+    def follow(
+        self, run: str, terminal: "Terminal | None", *, timeout_seconds: float | None
+    ) -> tuple[End, Object | None]:
+        from cli.following import Follower
+
+        follower = Follower(self._session.home, RunId(run), terminal, timeout_seconds=timeout_seconds)
+        end = follower.follow(self._session.reading)
+        return end, self._run_object(follower.loaded) if follower.loaded is not None and follower.state else None
+
+    # --- output and files ---------------------------------------------------------------------------------------------
+
+    def attempts(self, run: str, job: str) -> Attempts:
+        state = finding.load_run(self._parts, RunId(run)).state
+        assert isinstance(state, Run)
+        one = state.jobs[JobName(job)]
+        return Attempts(
+            tuple(attempt["attempt"] for attempt in attempt_objects(one)),
+            tuple(attempt.attempt for attempt in one.attempts),
+            isinstance(one.phase, Done) or state.finished,
+        )
+
+    def output(self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str) -> Page:
+        from shared.executors.process import ProcessExecutor
+
+        executor = ProcessExecutor(self._session.home.path, environment={}, now=utc_now)
+        page = executor.read_log(
+            RunId(run), JobName(job), attempt, stream=stream, after_cursor=cursor, limit_bytes=LOG_BYTES
+        )
+        lines = tuple(
+            {"at": moment(one.at), "stream": one.stream, "host": one.host, "text": one.text} for one in page.lines
+        )
+        return Page(lines, page.cursor, settled=True)
+
+    def files(self, run: str, *, saved_only: bool) -> list[Object]:
+        state = finding.load_run(self._parts, RunId(run)).state
+        assert isinstance(state, Run)
+        return [{**one, "size": self._size(one["address"])} for one in kept_files(state, saved_only=saved_only)]
+
+    def _size(self, address: str) -> int | None:
+        try:
+            return (self._session.home.path / address).stat().st_size
+        except OSError:
+            return None
+
+    @contextmanager
+    def open_file(self, file: Object) -> Iterator[IO[bytes]]:
+        try:
+            source = (self._session.home.path / file["address"]).open("rb")
+        except OSError as error:
+            raise NotFound(f"{file['path']} is not there any more: {error.strerror}") from error
+        with source:
+            yield source
+
+
+def _live(parts: LocalParts, workflow: WorkflowName) -> "Workflow":
+    state = parts.control.workflow(workflow)
+    if state.live is None:
+        raise Rejected(f"{workflow} was unregistered; register it again to run it")
+    return parts.plans(state.live.document).workflow
+
+
+def _uploads(document: "Workflow") -> set[str]:
+    return {one.upload for job in document.jobs for one in job.inputs if one.upload is not None}
+
+
+def _registered(done: Any) -> Object:
+    return {
+        "workflow": done.workflow,
+        "version": done.version,
+        "changed": done.changed,
+        "differences": list(done.differences),
+    }
+
+
+def _held_rows(parts: LocalParts, where: RunFilter) -> Iterator[Any]:
+    """Runs that their workflows hold back, or let in a moment ago: they have no stream, and so no row, of their own yet."""
+    rows, _ = parts.views.workflows(limit=1000)
+    for workflow in rows:
+        if where.workflow not in (None, workflow.workflow):
+            continue
+        for name in (*workflow.held_runs, *workflow.active_runs):
+            run = RunId(name)
+            if parts.views.get_run(run) is not None:
+                continue
+            state = finding.load_run(parts, run).state
+            assert isinstance(state, Run)
+            row = run_row(state, 0)
+            if (
+                where.status in (None, row.status)
+                and where.owner in (None, row.owner)
+                and (where.tag is None or where.tag in row.tags)
+                and (where.since is None or row.requested_at >= where.since)
+                and (where.until is None or row.requested_at < where.until)
+            ):
+                yield row
+
+
+def _history(parts: LocalParts, stream: StreamName, until: datetime | None) -> Iterator[tuple[datetime, Any]]:
+    from shared.codec import events_in
+
+    for record in parts.loader.records(stream):
+        if until is not None and record.at > until:
+            return
+        for event in events_in(record.body):
+            yield record.at, event
+
+
+def _job_of_any(writing: "Writing", state: Run, job: str, document: Pin) -> JobName:
+    """A job may be new in the document that the run goes on with; the rules have the last word."""
+    workflow = writing.control.workflow(state.request.workflow)
+    version = workflow.live if not isinstance(document, int) else workflow.version(document)
+    if version is not None and job in writing.parts.plans(version.document).jobs:
+        return JobName(job)
+    return finding.find_job(state, job)
