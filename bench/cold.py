@@ -51,7 +51,7 @@ SETTINGS = Settings(
 )
 
 _TIMED = "import time as _t; _b = _t.perf_counter()\n{}\nprint(_t.perf_counter() - _b)"
-_MADE = "import sys; print('\\n'.join(sorted(n for n in ('sqlite3', 'jinja2', 'jsonschema_rs', 'yaml', 'ulid', 'zoneinfo') if n in sys.modules)))"
+_LOADED = "import sys; print('\\n'.join(sorted(n for n in ('sqlite3', 'jinja2', 'jsonschema_rs', 'yaml', 'ulid', 'zoneinfo') if n in sys.modules)))"
 
 
 def floor_of(function: str) -> str:
@@ -62,7 +62,7 @@ def floor_of(function: str) -> str:
 
 
 def ours_of(function: str) -> str:
-    """Python source that imports the function's entry, and makes the same clients unless the entry does."""
+    """Python source that imports the function's entry, which makes its clients."""
     return f"import functions.{function}.entry"
 
 
@@ -76,7 +76,7 @@ def seconds(source: str) -> float:
 
 def extras_of(function: str) -> list[str]:
     """Of the libraries that only rare paths need, those that importing the entry loads."""
-    source = f"{ours_of(function)}\n{_MADE}"
+    source = f"{ours_of(function)}\n{_LOADED}"
     answer = subprocess.run(
         [sys.executable, "-c", source], env=_environment(), capture_output=True, text=True, check=True
     )
@@ -91,6 +91,7 @@ def _environment() -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "none",
         "AWS_SECRET_ACCESS_KEY": "none",
         "POWERTOOLS_TRACE_DISABLED": "1",
+        "AWS_LAMBDA_FUNCTION_NAME": "bench",
     } | SETTINGS.environment()
 
 

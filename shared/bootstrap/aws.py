@@ -208,7 +208,8 @@ class Aws:
         """What EventBridge tells, as reports."""
         from shared.executors.aws_events import AwsEvents
 
-        return AwsEvents({"ecs": self.ecs, "emr": self.emr, "ssm": self.ssm})
+        # Every executor on AWS also says what an event about its work means.
+        return AwsEvents(cast("Mapping[str, Told]", self.executors))
 
     @cached_property
     def workspace(self) -> "Workspace":

@@ -19,22 +19,19 @@ class Told(Protocol):
         ...
 
 
+_KINDS = {"aws.ecs": "ecs", "aws.emr": "emr", "aws.emr-serverless": "emr", "aws.ssm": "ssm"}
+"""Job types by the source of what is told."""
+
+
 class AwsEvents:
     """By job type: `ecs`, `emr`, `ssm`; one that is absent is not listened to."""
 
     def __init__(self, executors: Mapping[str, Told]) -> None:
-        self._by_source = {
-            source: executors[kind]
-            for source, kind in (
-                ("aws.ecs", "ecs"),
-                ("aws.emr", "emr"),
-                ("aws.emr-serverless", "emr"),
-                ("aws.ssm", "ssm"),
-            )
-            if kind in executors
-        }
+        # Looked up when there is something to tell it: making one makes a client, and most deployments need one of three.
+        self._executors = executors
+        self._kinds = frozenset(executors)
 
     def __call__(self, event: Mapping[str, Any]) -> list[Report]:
         """Whatever the event holds, foreign and future ones included (faults 33 and 35)."""
-        executor = self._by_source.get(str(event.get("source", "")))
-        return executor.reports_of(event) if executor is not None else []
+        kind = _KINDS.get(str(event.get("source", "")))
+        return self._executors[kind].reports_of(event) if kind in self._kinds and kind is not None else []
