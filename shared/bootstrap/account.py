@@ -90,7 +90,7 @@ class Account:
         self._clock = clock
         self._ends_at = clock() + SECONDS_MAX
         self._clients: dict[tuple[str, str], Any] = {}
-        self._silent: dict[tuple[str, str], Unanswered] = {}
+        self._silent: set[tuple[str, str]] = set()
 
     def ask(self, service: str, operation: str, *, region: str | None = None, **arguments: Any) -> dict[str, Any]:
         """One call. Raises `Unanswered`."""
@@ -133,8 +133,6 @@ class Account:
     def _prepared(self, service: str, operation: str, region: str | None) -> tuple[Any, str]:
         """A client that may be asked now, and IAM's name of the call."""
         place = (service, region or self.region)
-        if place in self._silent:
-            raise self._silent[place]
         if place not in self._clients:
             config = Config(
                 connect_timeout=CONNECT_SECONDS,
@@ -146,6 +144,9 @@ class Account:
         called = client.meta.method_to_api_mapping[operation]
         action = f"{_PREFIXES.get(service, service)}:{called}"
         action = _ACTIONS.get(action, action)
+        if place in self._silent:
+            # It will not be reached a second later either, and each try takes seconds.
+            raise Unanswered("unreachable", f"{action} is not asked, because {service} did not answer before")
         if self._clock() > self._ends_at:
             raise Unanswered("late", f"the {SECONDS_MAX:.0f} s for all questions were over before {action}")
         return client, action
@@ -167,7 +168,5 @@ class Account:
             )
         if isinstance(error, NoRegionError):
             return Unanswered("refused", str(error))
-        silent = Unanswered("unreachable", f"{action}: no answer: {error}")
-        # A service that cannot be reached will not be a second later either, and each try takes seconds.
-        self._silent[service, region or self.region] = silent
-        return silent
+        self._silent.add((service, region or self.region))
+        return Unanswered("unreachable", f"{action}: no answer: {error}")

@@ -420,6 +420,17 @@ def test_all_questions_together_have_an_end() -> None:
     assert account.asked[-1] == "GetAccountSettings"
 
 
+@pytest.mark.usefixtures("_nowhere")
+def test_a_service_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    account = Account(region="eu-central-1")
+    with pytest.raises(Unanswered, match="sns:ListTopics: no answer"):
+        account.ask("sns", "list_topics")
+    with pytest.raises(Unanswered, match="sns:ListSubscriptions is not asked, because sns did not answer before"):
+        account.ask("sns", "list_subscriptions")
+
+
 def test_nothing_but_reading_is_ever_asked_for() -> None:
     account = Scripted(sound(), container())
     list(look_at_account(account, STACK, now=NOW))
