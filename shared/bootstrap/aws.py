@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from shared.bootstrap.origins import new_id, new_ulid, utc_now
 from shared.ids import RunId
@@ -26,7 +26,7 @@ from shared.usecases.work import Work
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
-    from shared.executors.aws_events import AwsEvents
+    from shared.executors.aws_events import AwsEvents, Told
     from shared.executors.aws_output import CloudWatchLogs, S3Artifacts
     from shared.executors.ecs import EcsExecutor
     from shared.executors.emr_serverless import EmrTargets
