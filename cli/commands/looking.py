@@ -22,6 +22,12 @@ DETAIL_LENGTH_MAX = 200
 FILE_BYTES = 1 << 20
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3,6}Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+NOTHING_TO_DO = frozenset(
+    {"succeeded", "failed", "timed_out", "cancelled", "skipped_by_rule", "upstream_failed", "marked", "run_finished"}
+    | {"missed", "skipped", "dropped", "not_a_run", "before_registration", "unknown_instant"}
+    | {"not_requested", "not_registered"}
+)
+"""Conditions about which an engine does nothing: what is over, and what a person must ask for."""
 STATUSES = ["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -260,8 +266,8 @@ def why(session: Session, run: str, job: str | None, as_of: str | None) -> None:
     at = instant_of(answer["at"])
     for condition in answer["conditions"]:
         _tell_condition(session.terminal, condition, at, 0)
-    finished = any(one["code"] == "run_finished" for one in answer["conditions"])
-    if answer["engine_up"] is False and not finished:
+    helps = any(one["code"] not in NOTHING_TO_DO for one in answer["conditions"])
+    if answer["engine_up"] is False and helps:
         session.terminal.line(
             Cell("No engine is up: nothing starts, and no end is noted, until `runfold up`.", "yellow")
         )

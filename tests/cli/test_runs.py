@@ -239,6 +239,8 @@ def test_why_says_that_no_engine_is_there_to_do_it(runfold: Runfold) -> None:
     assert runfold.good("why", run, "--as-of", "1", "--json").json["engine_up"] is None
     runfold.finished()
     assert "No engine is up" not in runfold.good("why", "demo").out
+    assert "No engine is up" not in runfold.good("why", "demo", "only").out
+    assert "No engine is up" not in runfold.good("why", "nothing@2020-01-01T00:00:00Z").out
 
 
 def test_why_a_workflow_does_not_run_is_answered_before_its_first_run(runfold: Runfold) -> None:
