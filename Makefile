@@ -54,7 +54,7 @@ $(E2E)/.installed: $(STAMP) requirements-e2e.txt
 demo: setup ## Run a real pipeline over a small public data set, live
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
-up: setup ## Start the engine and its web page on this machine
+up: setup ## Start the engine and its HTTP API on this machine
 	@$(BIN)/runfold up
 
 test: setup infra-setup e2e-setup ## Run all tests
