@@ -14,6 +14,7 @@ from shared.errors import InvalidInput, Problem
 
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _ROLE_PATH = re.compile(r"/([\x21-\x7e]+/)+")
+_GRANT = re.compile(r"(viewer|operator|author|admin)(:(workflow|tag)=[^\s,\[\]]{1,256})?")
 _BOUNDS = {
     "effects_concurrency": (2, 1000),
     "reports_concurrency": (2, 1000),
@@ -71,6 +72,12 @@ class Configuration:
     oidc_issuer: str = ""
     """Empty: a Cognito user pool is made."""
     oidc_audience: tuple[str, ...] = ()
+    grants_claim: str = "runfold"
+    """The claim that holds grants, separated by spaces."""
+    group_claims: tuple[str, ...] = ("cognito:groups", "groups")
+    """Claims that list groups, of which `runfold:operator:tag=sales` and the like are grants."""
+    iam_grants: dict[str, Any] = field(default_factory=dict)
+    """Patterns of ARNs to grants, for callers by IAM."""
     cors_origins: tuple[str, ...] = ()
     api_requests_per_second: int = 50
 
@@ -126,6 +133,9 @@ class Configuration:
                     "oidc_issuer", "is no https address, or has no audience", "set both oidc_issuer and oidc_audience"
                 )
             )
+        if bad := [arn for arn, words in self.iam_grants.items() if not isinstance(words, str) or not _grants(words)]:
+            hint = 'use {"arn:aws:sts::*:assumed-role/oncall/*": "operator:tag=sales viewer"}'
+            problems.append(Problem("iam_grants", f"{', '.join(bad)} is given what is no grant", hint))
         if not _ROLE_PATH.fullmatch(self.passed_role_path):
             # A path of "/" would let jobs be given every role of the account.
             problems.append(
@@ -142,6 +152,11 @@ class Configuration:
                     Problem(name, "CloudWatch has no such period", f"use one of {', '.join(map(str, _RETENTION_DAYS))}")
                 )
         return problems
+
+
+def _grants(words: str) -> bool:
+    # The API ignores a word that is no grant; here a misspelt one is told before anybody misses it.
+    return bool(words.split()) and all(_GRANT.fullmatch(word) for word in words.split())
 
 
 def _as_typed(value: object, kind: type) -> object:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
 from aws_cdk import aws_lambda as lambda_
@@ -194,7 +195,6 @@ class RunfoldStack(Stack):
         buckets.allow_reading_artifacts(api.role)
         allow(
             api.role,
-            "logs:FilterLogEvents",
             "logs:GetLogEvents",
             "logs:DescribeLogStreams",
             on=[job_logs.log_group_arn],
@@ -282,6 +282,10 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         files_image=configuration.files_image,
         hosts=json.dumps(configuration.hosts, sort_keys=True) if configuration.hosts else "",
         cors_origins=",".join(configuration.cors_origins),
+        grants_claim=configuration.grants_claim,
+        group_claims=",".join(configuration.group_claims),
+        iam_grants=json.dumps(configuration.iam_grants, sort_keys=True) if configuration.iam_grants else "",
+        release=version("runfold"),
     )
 
 

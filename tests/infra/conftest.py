@@ -16,6 +16,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "demo": True,
         "api_access": "jwt,iam",
         "cors_origins": "https://a.example",
+        "iam_grants": {"arn:aws:sts::*:assumed-role/oncall/*": "operator:tag=sales viewer"},
+        "grants_claim": "rights",
         "alarm_email": "oncall@example.com",
         "batching_window_seconds": 1,
         "input_buckets": "lake",

@@ -56,6 +56,11 @@ def test_every_problem_is_told_at_once() -> None:
     )
 
 
+@pytest.mark.parametrize("words", ["", "owner", "operator:team=x", "viewer admin:", 3])
+def test_a_grant_that_is_none_is_refused_before_anybody_misses_it(words: object) -> None:
+    assert problems(iam_grants={"arn:aws:iam::1:user/ann": words}) == ["iam_grants"]
+
+
 @pytest.mark.parametrize("path", ["/", "*", "roles", "/runfold"])
 def test_a_path_that_would_hand_out_every_role_is_refused(path: str) -> None:
     assert problems(role_path=path) == ["role_path"]

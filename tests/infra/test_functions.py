@@ -57,6 +57,9 @@ def test_what_is_configured_for_jobs_reaches_the_functions(full: Template) -> No
     assert all((settings.security_groups, settings.execution_role_arn, settings.task_role_arn))
     assert json.loads(settings.hosts) == {"warehouse": {"instance": "i-0123456789abcdef0"}}
     assert settings.cors_origins == "https://a.example"
+    assert json.loads(settings.iam_grants) == {"arn:aws:sts::*:assumed-role/oncall/*": "operator:tag=sales viewer"}
+    assert (settings.grants_claim, settings.listed("group_claims")) == ("rights", ("cognito:groups", "groups"))
+    assert settings.release
 
 
 def test_functions_run_on_arm_with_logs_that_end_and_traces(prod: Template) -> None:
