@@ -19,6 +19,7 @@ class Stack:
     def __init__(self, emulator: Emulator, assembly: Path, name: str) -> None:
         self.name = name
         self.template: dict[str, Any] = json.loads((assembly / f"{name}.template.json").read_text())
+        self.outputs: dict[str, str] = {}
         self._assembly = assembly
         self._cloudformation = emulator.client("cloudformation")
         self._s3 = emulator.client("s3")
@@ -30,16 +31,15 @@ class Stack:
         self._s3.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": region})
         emulator.client("ssm").put_parameter(Name=BOOTSTRAP_PARAMETER, Value=BOOTSTRAP_VERSION, Type="String")
 
-    def create(self) -> dict[str, str]:
-        """Its outputs."""
+    def create(self) -> None:
         for asset in self._assets():
             self._s3.put_object(Bucket=self.bucket, Key=asset.name.removeprefix("asset."), Body=asset.read_bytes())
         self._cloudformation.create_stack(**self._request())
-        return self._done("CREATE_COMPLETE")
+        self.outputs = self._done("CREATE_COMPLETE")
 
-    def update(self) -> dict[str, str]:
+    def update(self) -> None:
         self._cloudformation.update_stack(**self._request())
-        return self._done("UPDATE_COMPLETE")
+        self.outputs = self._done("UPDATE_COMPLETE")
 
     def put_asset(self, data: bytes) -> str:
         """The key under which the template can name it."""
@@ -49,13 +49,6 @@ class Stack:
 
     def resources(self, kind: str) -> dict[str, dict[str, Any]]:
         return {name: one for name, one in self.template["Resources"].items() if one["Type"] == kind}
-
-    def physical(self, logical: str) -> str:
-        answer = self._cloudformation.describe_stack_resource(StackName=self.name, LogicalResourceId=logical)
-        return str(answer["StackResourceDetail"]["PhysicalResourceId"])
-
-    def delete(self) -> None:
-        self._cloudformation.delete_stack(StackName=self.name)
 
     def _assets(self) -> list[Path]:
         files = json.loads((self._assembly / f"{self.name}.assets.json").read_text())["files"]
