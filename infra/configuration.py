@@ -40,6 +40,8 @@ class Configuration:
     cluster: str = ""
     subnets: tuple[str, ...] = ()
     security_groups: tuple[str, ...] = ()
+    assign_public_ip: bool = False
+    """ECS tasks get a public address; always so in the demo's own subnets, which have no NAT gateway."""
     execution_role_arn: str = ""
     task_role_arn: str = ""
     emr_service_role: str = ""

@@ -274,6 +274,7 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         security_groups=",".join(
             configuration.security_groups or ((demo.security_group.security_group_id,) if demo else ())
         ),
+        assign_public_ip="true" if configuration.assign_public_ip or (demo and not configuration.subnets) else "",
         execution_role_arn=configuration.execution_role_arn or (demo.execution_role.role_arn if demo else ""),
         task_role_arn=configuration.task_role_arn or (demo.task_role.role_arn if demo else ""),
         emr_service_role=configuration.emr_service_role,

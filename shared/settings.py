@@ -35,6 +35,8 @@ class Settings:
     subnets: str = ""
     """Comma-separated; of ECS jobs that name none."""
     security_groups: str = ""
+    assign_public_ip: str = ""
+    """`true`: ECS jobs in the default subnets get a public address, for subnets without a NAT gateway."""
     execution_role_arn: str = ""
     """What ECS needs to pull images, read secrets and write logs, for jobs that name none."""
     task_role_arn: str = ""

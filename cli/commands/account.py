@@ -433,14 +433,17 @@ def _network(account: Asked, deployment: Deployment) -> Iterator[Finding]:
         unaddressed = [
             f"{workflow} {job.name}"
             for workflow, job in containers
-            if job.launch == "fargate" and not job.subnets and not job.assign_public_ip
+            if job.launch == "fargate"
+            and not job.subnets
+            and not job.assign_public_ip
+            and deployment.settings.assign_public_ip != "true"
         ]
         if unaddressed and (public := _without_nat(account, subnets)):
             yield Finding(
                 "network",
                 "bad",
                 f"{_some(public)} reach the internet only with a public address, and {_some(unaddressed)} ask for none: images "
-                'are not found unless the network has endpoints for their registry; say "assign_public_ip": true in these jobs',
+                "are not found unless the network has endpoints for their registry; set `assign_public_ip`, or say it in these jobs",
             )
 
 

@@ -238,6 +238,7 @@ class Aws:
             cluster=settings.cluster or "default",
             subnets=settings.listed("subnets"),
             security_groups=settings.listed("security_groups"),
+            assign_public_ip=settings.assign_public_ip == "true",
             role=settings.task_role_arn or None,
             execution_role=settings.execution_role_arn or None,
             log_group=settings.log_group or None,
