@@ -294,7 +294,7 @@ MISSING: list[tuple[str, dict[str, Answer], list[dict[str, Any]], str]] = [
     ),
     ("network", {"DescribeSubnets": Refusal("InvalidSubnetID.NotFound")}, [], "there is no subnet subnet-0a1"),
     ("network", {"DescribeSecurityGroups": Refusal("InvalidGroup.NotFound")}, [], "set `security_groups` anew"),
-    ("network", {}, [container(assign_public_ip=False)], 'set `assign_public_ip`'),
+    ("network", {}, [container(assign_public_ip=False)], "set `assign_public_ip`"),
     (
         "hosts",
         {"DescribeInstanceInformation": {"InstanceInformationList": []}},
