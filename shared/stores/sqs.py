@@ -44,7 +44,7 @@ class SqsEffects:
 
     def _send(self, entries: "list[SendMessageBatchRequestEntryTypeDef]") -> None:
         for _ in range(SEND_TRIES_MAX):
-            with translated("effects cannot be handed over"):
+            with translated("hand over effects"):
                 answer = self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             # SQS answers 200 also when it took only some of them.
             failed = {one["Id"] for one in answer.get("Failed", [])}

@@ -1,16 +1,17 @@
 """One emulator with one deployment for all tests of a session: it is there within seconds, and a deployment that has seen a lot is a
 better one to test than one that is new."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.assembly import assemblies
 from tests.compute import Faults
-from tests.compute.events import to_event_bus
 from tests.compute.ssm import Host
 from tests.e2e.deployed import Deployed
 from tests.e2e.emulator import Emulator, free_port
@@ -35,6 +36,22 @@ def assembly() -> Path:
     return assemblies({"host": CONTEXT})["host"]
 
 
+def announced_to(emulator: Emulator) -> Callable[[dict[str, Any]], None]:
+    """State changes go to the event bus, signed as every call is."""
+    client = emulator.client("events")
+
+    def announce(event: dict[str, Any]) -> None:
+        entry = {
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+            "Resources": event["resources"],
+        }
+        client.put_events(Entries=[entry])
+
+    return announce
+
+
 @contextmanager
 def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deployed]:
     port = free_port()
@@ -42,7 +59,7 @@ def deployment(assembly: Path, *, checks_access: bool = False) -> Iterator[Deplo
     compute = Watched(storage_url=f"{scheme}://127.0.0.1:{port}")
     with compute, Emulator(port, compute.url, checks_access=checks_access) as emulator:
         compute.ssm.hosts |= {instance: Host(tags={"runfold": "dev"}) for instance in HOSTS.values()}
-        compute.events.listeners.append(to_event_bus(emulator.url))
+        compute.events.listeners.append(announced_to(emulator))
         stack = Stack(emulator, assembly, "Runfold-dev")
         stack.create()
         deployed = Deployed(emulator, stack, compute)

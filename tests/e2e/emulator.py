@@ -137,9 +137,13 @@ class Emulator:
             region_name=REGION,
             aws_access_key_id=ACCOUNT,
             aws_secret_access_key="testing",
-            verify=False if self.checks_access else None,
+            verify=self._certificate(),
             config=Config(retries={"total_max_attempts": 1}, read_timeout=130, **more),
         )
+
+    def _certificate(self) -> str | None:
+        """Its own, which it made for itself."""
+        return str(next((self.folder / "tmp" / "ministack-tls").glob("*.crt"))) if self.checks_access else None
 
     def _answers(self) -> bool:
         if self.checks_access:
