@@ -19,7 +19,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test soak check quick lint types imports format bench bench-cost bench-cold checkov lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold checkov lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -57,8 +57,11 @@ demo: setup ## Run a real pipeline over a small public data set, live
 up: setup ## Start the engine and its HTTP API on this machine
 	@$(BIN)/runfold up
 
-test: setup infra-setup e2e-setup ## Run all tests
-	@$(call pytest,-n $(PYTEST_WORKERS) tests)
+test: setup infra-setup ## Run all tests but those of the deployed template, which make e2e runs
+	@$(call pytest,-n $(PYTEST_WORKERS) --ignore=tests/e2e tests)
+
+e2e: setup infra-setup e2e-setup ## Deploy the template into an emulator and drive it end to end (several minutes)
+	@$(call pytest,-n $(PYTEST_WORKERS) tests/e2e)
 
 soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine (several minutes)
 	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py

@@ -266,7 +266,8 @@ class Ssm:
             # The agent reboots the host and runs the document again (fault 25).
             if code != 194:
                 break
-        if silent or invocation.process is not process or invocation.facts["Status"] in ENDED:
+        # A stand-in that is being closed has taken its folder away.
+        if silent or invocation.process is not process or invocation.facts["Status"] in ENDED or not out.exists():
             return
         key = f"{command.facts['OutputS3KeyPrefix']}/{command.facts['CommandId']}/{invocation.facts['InstanceId']}"
         if command.facts["OutputS3BucketName"]:

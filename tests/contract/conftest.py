@@ -38,18 +38,19 @@ AWS: dict[str, str] = {
 }
 
 
-@pytest.fixture(scope="session")
+# Of a module: within a mock that is still there, another would find its tables.
+@pytest.fixture(scope="module")
 def aws() -> Iterator[None]:
     with mock_aws():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dynamodb(aws: None) -> "DynamoDBClient":
     return boto3.client("dynamodb", **AWS)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3(aws: None) -> "S3Client":
     client: S3Client = boto3.client("s3", **AWS)  # type: ignore[call-overload]
     client.create_bucket(Bucket="runfold", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})

@@ -16,6 +16,8 @@ from shared.ports import Executor, Report, Request
 from tests.compute import Compute
 from tests.contract.aws_targets import BUCKET, World, client, timeless, workspace
 
+pytestmark = pytest.mark.slow  # real HTTP, real processes: half a minute in all
+
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-password"
 SETTINGS = EcsSettings(subnets=("subnet-1",), security_groups=("sg-1",), execution_role="arn:aws:iam::1:role/pull")
 

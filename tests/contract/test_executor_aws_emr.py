@@ -15,6 +15,8 @@ from shared.ports import Executor, Request
 from tests.compute import Compute
 from tests.contract.aws_targets import BUCKET, World, client, now, timeless, workspace
 
+pytestmark = pytest.mark.slow  # real HTTP, real processes: half a minute in all
+
 CLUSTER = {"ReleaseLabel": "emr-7.5.0", "Instances": {"InstanceCount": 3}, "Applications": [{"Name": "Spark"}]}
 
 

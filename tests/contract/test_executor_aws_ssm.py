@@ -19,6 +19,8 @@ from tests.compute import Compute
 from tests.compute.ssm import Host
 from tests.contract.aws_targets import BUCKET, World, client, now, timeless, workspace
 
+pytestmark = pytest.mark.slow  # real HTTP, real processes: half a minute in all
+
 ONE = "i-0123456789abcdef0"
 TWO = "i-0123456789abcdef1"
 ELSEWHERE = "mi-0123456789abcdef2"
