@@ -19,7 +19,7 @@ from shared.bootstrap import utc_now
 from shared.bootstrap.aws import Aws
 from shared.codec import events_in
 from shared.events import Event
-from shared.ids import RunId, StreamName, WorkflowName, document_stream, run_stream, workflow_stream
+from shared.ids import RunId, StreamName, WorkflowName, digest_of, document_stream, run_stream, workflow_stream
 from shared.ports import PAGE_MAX, Record
 from shared.settings import Settings
 from shared.state.document import Upload
@@ -92,7 +92,9 @@ class Deployed:
         """Upload, and wait until it is live."""
         key = self.upload(document)
         name = WorkflowName(document["name"])
-        self.until(lambda: self.workflow(name) or self.uploaded(key).problems, f"{name} is registered")
+        # Other tests may have registered another document of that name.
+        digest = digest_of(json.dumps(document).encode())
+        self.until(lambda: self.uploaded(key).upload == digest, f"{name} is registered")
         assert not self.uploaded(key).problems
         return name
 
