@@ -277,12 +277,10 @@ class Deployed:
         return str(self.client("sqs").get_queue_url(QueueName=f"runfold-{self.stage}-{name}")["QueueUrl"])
 
     def messages(self, name: str) -> int:
-        """On the queue, under way ones included."""
-        counted = self.client("sqs").get_queue_attributes(
-            QueueUrl=self.queue_url(name),
-            AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-        )
-        return sum(int(count) for count in counted["Attributes"].values())
+        """That may be taken now: neither delayed nor taken already."""
+        counted = "ApproximateNumberOfMessages"
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.queue_url(name), AttributeNames=[counted])
+        return int(answer["Attributes"][counted])
 
     def send(self, queue: str, body: str) -> None:
         self.client("sqs").send_message(QueueUrl=self.queue_url(queue), MessageBody=body)
@@ -303,7 +301,8 @@ class Deployed:
         )
 
     def settled(self, seconds: float = WAIT_SECONDS_MAX) -> None:
-        """Wait until nothing is under way: no message on a queue, no function running."""
+        """Wait until nothing is under way: no message to be taken, no function running. What a killed function had taken comes back
+        after minutes, and is not waited for."""
         quiet_since = time.monotonic()
 
         def quiet() -> bool:

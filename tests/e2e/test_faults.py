@@ -86,12 +86,16 @@ def test_a_poison_message_ends_with_the_dead_letters_and_holds_up_nobody(deploye
 
 def test_dead_letters_of_a_broken_release_are_redriven_when_it_is_mended(deployed: Deployed, tmp_path: Path) -> None:
     name = deployed.register(workflow("redriven", container("a", noted(tmp_path))))
-    with deployed.broken("dispatch", RUNFOLD_STAGE=None), deployed.shown_again_at_once("effects"):
-        run = deployed.ask(name)
-        deployed.until(lambda: deployed.messages("effects-dead") == 1, "the message is set aside")
-        assert deployed.shown(run)["jobs"]["a"]["status"] == "queued"
-    deployed.redrive("effects")
-    (shown,) = deployed.ended(run)
+    deployed.settled()
+    # To the end: whoever mends a function ends what it is doing, and its messages must come again.
+    with deployed.shown_again_at_once("effects"):
+        with deployed.broken("dispatch", RUNFOLD_STAGE=None):
+            run = deployed.ask(name)
+            deployed.until(lambda: deployed.messages("effects-dead"), "the message is set aside")
+            assert deployed.shown(run)["jobs"]["a"]["status"] == "queued"
+        deployed.redrive("effects")
+        (shown,) = deployed.ended(run)
+        deployed.settled()
     assert shown["status"] == "succeeded"
     assert deployed.messages("effects-dead") == 0
     assert_each_ran_once(tmp_path, "a")
