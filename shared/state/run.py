@@ -455,9 +455,10 @@ class RunFold:
         plan = self.plans(event.document)
         jobs: MapMutation[JobName, JobState] = Map().mutate()
         unsettled: Ranks = EMPTY
-        for name, job in plan.jobs.items():
-            remaining = len(dict.fromkeys(job.after))
-            jobs[name] = JobState(Waiting(at, remaining))
+        # States are immutable, so jobs that wait for equally many share one.
+        waiting = {remaining: JobState(Waiting(at, remaining)) for remaining in set(plan.waits.values())}
+        for name, remaining in plan.waits.items():
+            jobs[name] = waiting[remaining]
             if remaining == 0:
                 unsettled = add(unsettled, plan.rank[name])
         self._thaw(

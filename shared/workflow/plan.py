@@ -18,6 +18,8 @@ class Plan:
     digest: Digest
     jobs: dict[JobName, EcsJob | EmrJob | SsmJob]
     dependents: dict[JobName, tuple[JobName, ...]]
+    waits: dict[JobName, int]
+    """How many jobs each waits for."""
     rank: dict[JobName, int]
     by_rank: tuple[JobName, ...]
 
@@ -51,8 +53,11 @@ def compile_plan(workflow: Workflow, digest: Digest) -> Plan:
     """Compile a document that has been checked: names unique, `after` known, no cycles."""
     jobs = {JobName(job.name): job for job in workflow.jobs}
     dependents: dict[JobName, list[JobName]] = {name: [] for name in jobs}
+    waits: dict[JobName, int] = {}
     for name, job in jobs.items():
-        for before in dict.fromkeys(job.after):
+        named = dict.fromkeys(job.after)
+        waits[name] = len(named)
+        for before in named:
             dependents[JobName(before)].append(name)
     by_rank = tuple(sorted(jobs, key=lambda name: -jobs[name].priority))
     return Plan(
@@ -60,6 +65,7 @@ def compile_plan(workflow: Workflow, digest: Digest) -> Plan:
         digest=digest,
         jobs=jobs,
         dependents={name: tuple(after) for name, after in dependents.items()},
+        waits=waits,
         rank={name: position for position, name in enumerate(by_rank)},
         by_rank=by_rank,
     )
