@@ -59,6 +59,7 @@ class ServiceFunction(Construct):
         memory_mb: int,
         timeout: Duration,
         reads_documents: bool = False,
+        feeds_itself: bool = False,
     ) -> None:
         super().__init__(service, name.capitalize())
         configuration = service.configuration
@@ -92,6 +93,9 @@ class ServiceFunction(Construct):
             role=self.role,
             memory_size=memory_mb,
             timeout=timeout,
+            # Lambda ends what looks like a loop after about 16 turns through a queue. One that goes on in slices is bounded by
+            # the run that it works on.
+            recursive_loop=lambda_.RecursiveLoop.ALLOW if feeds_itself else None,
             environment=service.settings.environment(),
             log_group=log_group,
             tracing=lambda_.Tracing.ACTIVE if configuration.tracing else lambda_.Tracing.DISABLED,

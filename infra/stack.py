@@ -120,7 +120,12 @@ class RunfoldStack(Stack):
         )
         relay = ServiceFunction(service, "relay", memory_mb=WAITING_MB, timeout=RELAY_TIMEOUT)
         dispatch = ServiceFunction(
-            service, "dispatch", memory_mb=WAITING_MB, timeout=DISPATCH_TIMEOUT, reads_documents=True
+            service,
+            "dispatch",
+            memory_mb=WAITING_MB,
+            timeout=DISPATCH_TIMEOUT,
+            reads_documents=True,
+            feeds_itself=True,
         )
         status = ServiceFunction(service, "status", memory_mb=WAITING_MB, timeout=STATUS_TIMEOUT)
         api = ServiceFunction(service, "api", memory_mb=CHECKING_MB, timeout=API_TIMEOUT, reads_documents=True)

@@ -73,6 +73,12 @@ def test_functions_run_on_arm_with_logs_that_end_and_traces(prod: Template) -> N
     assert all(one["RetentionInDays"] in (30, 90) for one in groups.values())
 
 
+def test_only_what_hands_over_to_itself_may_loop_through_its_queue(prod: Template) -> None:
+    """Lambda ends other loops after about 16 turns, and a decision on 10,000 jobs goes on in more slices than that."""
+    loops = {name for name, function in prod.functions().items() if function.get("RecursiveLoop") == "Allow"}
+    assert loops == {"dispatch"}
+
+
 def test_the_gateway_waits_longer_than_the_api_and_nothing_else_is_cut_short(prod: Template) -> None:
     timeouts = {name: one["Timeout"] for name, one in prod.functions().items()}
     assert timeouts["api"] < 30
