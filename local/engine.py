@@ -28,19 +28,14 @@ from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
     AdvanceRun,
-    CancelDisplaced,
-    CheckHolders,
     Effect,
     ObserveAttempt,
-    OpenRun,
     StartAttempt,
     StopAttempt,
-    TellWorkflow,
-    TickWorkflow,
 )
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable, UnknownEvents
 from shared.executors.process import ProcessExecutor, become_subreaper
-from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
+from shared.ids import StreamName, run_stream
 from shared.ports import PAGE_MAX, Reference
 from shared.state.run import Claimed, Doubted, Queued, Run, Submitted
 from shared.usecases.admission import Admission
@@ -415,26 +410,10 @@ class Engine:
             case AdvanceRun(run=run):
                 self._transact(run_stream(run), Advance(), by="engine", cause="time")
                 self._dirty[run_stream(run)] = None
-            case OpenRun(request=request):
-                self._admission.open_run(effect)
-                self._dirty[run_stream(request.run)] = None
-            case CancelDisplaced(run=run):
-                self._admission.cancel_displaced(effect)
-                self._dirty[run_stream(run)] = None
-            case TellWorkflow(workflow=workflow):
-                self._admission.tell_workflow(effect)
-                self._touch_workflow(workflow)
-            case TickWorkflow(workflow=workflow):
-                self._admission.tick(effect)
-                self._touch_workflow(workflow)
-            case CheckHolders(workflow=workflow):
-                self._admission.check_holders(effect)
-                self._touch_workflow(workflow)
             case StartAttempt() | StopAttempt() | ObserveAttempt():
                 raise AssertionError("carried out elsewhere")
-
-    def _touch_workflow(self, workflow: WorkflowName) -> None:
-        self._dirty[workflow_stream(workflow)] = None
+            case _:
+                self._dirty[self._admission(effect)] = None
 
     # --- what happens outside -----------------------------------------------------------------------------------------
 

@@ -5,15 +5,34 @@ that hold a place, so that a lost message never blocks a workflow.
 from shared.decide.commands import CancelRun, ReleaseRun, RequestRun, Tick
 from shared.effects import CancelDisplaced, CheckHolders, OpenRun, TellWorkflow, TickWorkflow
 from shared.errors import CorruptStream, Rejected, UnknownEvents
-from shared.ids import WorkflowName, run_stream, workflow_stream
+from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.transact import Transact
+
+AdmissionEffect = OpenRun | CancelDisplaced | TellWorkflow | TickWorkflow | CheckHolders
 
 
 class Admission:
     def __init__(self, transact: Transact) -> None:
         self._transact = transact
+
+    def __call__(self, effect: AdmissionEffect) -> StreamName:
+        """Carry the effect out; the stream that it is about."""
+        match effect:
+            case OpenRun(request=request):
+                self.open_run(effect)
+                return run_stream(request.run)
+            case CancelDisplaced(run=run):
+                self.cancel_displaced(effect)
+                return run_stream(run)
+            case TellWorkflow():
+                self.tell_workflow(effect)
+            case TickWorkflow():
+                self.tick(effect)
+            case CheckHolders():
+                self.check_holders(effect)
+        return workflow_stream(effect.workflow)
 
     def open_run(self, effect: OpenRun) -> None:
         request = effect.request

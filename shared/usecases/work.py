@@ -12,15 +12,11 @@ from typing import TypeVar
 from shared.decide.commands import Advance, Command
 from shared.effects import (
     AdvanceRun,
-    CancelDisplaced,
-    CheckHolders,
     Effect,
     ObserveAttempt,
     OpenRun,
     StartAttempt,
     StopAttempt,
-    TellWorkflow,
-    TickWorkflow,
 )
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable, UnknownEvents
 from shared.ids import RunId, run_stream
@@ -60,7 +56,7 @@ class Work:
                 case AdvanceRun():
                     advanced.append(effect)
                 case _:
-                    self._try([effect], partial(self._decide, effect), later)
+                    self._try([effect], partial(self._admission, effect), later)
         self._observe(observed, learnt, later)
         self._commit(learnt, advanced, later)
         return later
@@ -108,21 +104,6 @@ class Work:
         except _LATER as error:
             logger.warning("observing %d attempts: %s", len(observed), error)
             later.extend(observed)
-
-    def _decide(self, effect: Effect) -> None:
-        match effect:
-            case OpenRun():
-                self._admission.open_run(effect)
-            case CancelDisplaced():
-                self._admission.cancel_displaced(effect)
-            case TellWorkflow():
-                self._admission.tell_workflow(effect)
-            case TickWorkflow():
-                self._admission.tick(effect)
-            case CheckHolders():
-                self._admission.check_holders(effect)
-            case StartAttempt() | StopAttempt() | ObserveAttempt() | AdvanceRun():
-                raise AssertionError("carried out elsewhere")
 
     def _commit(self, learnt: list[Learnt], advanced: list[AdvanceRun], later: list[Effect]) -> None:
         by_run: dict[RunId, list[Command]] = {}

@@ -13,15 +13,10 @@ from local.queue import MemoryQueue
 from shared.decide.commands import Advance, RunCommand
 from shared.effects import (
     AdvanceRun,
-    CancelDisplaced,
-    CheckHolders,
     Effect,
     ObserveAttempt,
-    OpenRun,
     StartAttempt,
     StopAttempt,
-    TellWorkflow,
-    TickWorkflow,
 )
 from shared.errors import CorruptStream, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
@@ -316,16 +311,8 @@ class Node:
                 self._learn(self.dispatch.observe([effect]))
             case AdvanceRun(run=run):
                 self.transact(run_stream(run), Advance(), by="node", cause="time")
-            case OpenRun():
-                self.admission.open_run(effect)
-            case CancelDisplaced():
-                self.admission.cancel_displaced(effect)
-            case TellWorkflow():
-                self.admission.tell_workflow(effect)
-            case TickWorkflow():
-                self.admission.tick(effect)
-            case CheckHolders():
-                self.admission.check_holders(effect)
+            case _:
+                self.admission(effect)
 
     def settle(self, loaded: Loaded) -> None:
         match loaded.state:
