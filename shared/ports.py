@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from shared.ids import CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
 
@@ -176,19 +176,47 @@ class RunFilter:
     until: datetime | None = None
     """Requested before."""
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether a list is kept that is just this: of all runs, and those of a workflow, status or owner, in time order."""
+        named = [value for value in (self.workflow, self.status, self.owner) if value is not None]
+        return self.tag is None and len(named) <= 1
+
+
+RunSort = Literal["newest", "oldest"]
+"""By the time they were asked for."""
+SCANNED_MAX = 2_000
+"""Rows looked at for one page of runs where no list is just what was asked for."""
+
+
+class RunPage(NamedTuple):
+    """Of a list of runs."""
+
+    rows: list[RunRow]
+    cursor: str
+    """Where the next page begins; empty at the end."""
+    scanned: int = 0
+    """Rows that had to be looked at because no list is just this; with `SCANNED_MAX` of them a page ends, full or not."""
+
 
 class Views(Protocol):
     """Read models. A put with a version not greater than the stored one changes nothing."""
 
     def put_run(self, row: RunRow) -> None: ...
     def get_run(self, run: RunId) -> RunRow | None: ...
-    def runs(self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50) -> tuple[list[RunRow], str]:
-        """Newest request first, and the cursor of the next page (empty at the end). Stable while runs arrive."""
+    def runs(
+        self, where: RunFilter = RunFilter(), *, sort: RunSort = "newest", cursor: str = "", limit: int = 50
+    ) -> RunPage:
+        """A page in the order of requests; pages hold still while runs arrive. `InvalidInput` for a cursor of another sort.
+
+        A filter that is a list (`RunFilter.is_listed`) costs what the page shows, however many runs there are.
+        """
         ...
 
     def remove_run(self, run: RunId) -> None: ...
     def put_workflow(self, row: WorkflowRow) -> None: ...
     def get_workflow(self, workflow: WorkflowName) -> WorkflowRow | None: ...
+    def remove_workflow(self, workflow: WorkflowName) -> None: ...
     def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
         """By name, and the cursor of the next page."""
         ...

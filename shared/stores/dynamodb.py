@@ -21,9 +21,20 @@ from botocore.exceptions import ClientError
 
 from shared.errors import Conflict, StoreUnavailable
 from shared.ids import CommitId, RunId, StreamName, WorkflowName, kind_of
-from shared.ports import PAGE_MAX, DueRow, Record, RunFilter, RunRow, Snapshot, WorkflowRow
+from shared.ports import (
+    PAGE_MAX,
+    SCANNED_MAX,
+    DueRow,
+    Record,
+    RunFilter,
+    RunPage,
+    RunRow,
+    RunSort,
+    Snapshot,
+    WorkflowRow,
+)
 from shared.stores.aws import code_of, translated
-from shared.stores.paging import bounded, name_cursor, name_place, run_cursor, run_place
+from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
 from shared.stores.rows import matches, run_in, text_of_run, text_of_workflow, workflow_in
 
 if TYPE_CHECKING:
@@ -35,10 +46,6 @@ HEADS_MAX = 10_000
 """Streams whose newest version a process remembers."""
 SNAPSHOT_BYTES_MAX = 350_000
 """Of a snapshot's packed body; an item may have 400 KB with its keys. Larger ones are not kept."""
-SCANNED_MAX = 2_000
-"""Rows looked at for one page when a filter has no index; the page then ends early, and its cursor goes on."""
-SCAN_PAGE = 200
-"""Of those, rows read at a time."""
 BATCH_GET_MAX = 100
 BATCH_WRITE_MAX = 25
 BATCH_TRIES_MAX = 6
@@ -364,33 +371,20 @@ class DynamoViews:
         item = _get(self._client, self._table, f"run#{run}", "row")
         return None if item is None else run_in(item["body"]["S"])
 
-    def runs(self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50) -> tuple[list[RunRow], str]:
-        limit = bounded(limit)
-        before = "{}#{}".format(*_run_key(cursor)) if cursor else ""
-        page: list[RunRow] = []
-        scanned = 0
-        while scanned < self._scanned_max:
-            # One more than asked for, to know whether there is a next page.
-            wanted = limit + 1 - len(page) if _is_indexed(where) else SCAN_PAGE
-            wanted = min(wanted, self._scanned_max - scanned)
-            places = self._places(where, before, wanted)
-            for place, row in self._rows_at(places):
-                scanned += 1
-                if row is not None and matches(where, row):
-                    if len(page) == limit:
-                        return page, run_cursor(page[-1].requested_at, page[-1].run)
-                    page.append(row)
-                before = place
-            if len(places) < wanted:
-                return page, ""
-        instant, _, run = before.partition("#")
-        return page, run_cursor(datetime.fromisoformat(instant), run)
+    def runs(
+        self, where: RunFilter = RunFilter(), *, sort: RunSort = "newest", cursor: str = "", limit: int = 50
+    ) -> RunPage:
+        def runs_after(place: Place | None, count: int) -> list[tuple[Place, RunRow | None]]:
+            texts = self._places(where, sort, "" if place is None else f"{_sortable(place[0])}#{place[1]}", count)
+            return [
+                (_place_in(text), row if row is not None and matches(where, row) else None)
+                for text, row in self._rows_at(texts)
+            ]
+
+        return run_page(where, runs_after, sort=sort, cursor=cursor, limit=limit, scanned_max=self._scanned_max)
 
     def remove_run(self, run: RunId) -> None:
-        with translated(f"remove the row of {run} in table {self._table}"):
-            self._client.delete_item(
-                TableName=self._table, Key={"subject": {"S": f"run#{run}"}, "aspect": {"S": "row"}}
-            )
+        self._remove(f"run#{run}")
 
     def put_workflow(self, row: WorkflowRow) -> None:
         item = {
@@ -406,6 +400,9 @@ class DynamoViews:
     def get_workflow(self, workflow: WorkflowName) -> WorkflowRow | None:
         item = _get(self._client, self._table, f"workflow#{workflow}", "row")
         return None if item is None else workflow_in(item["body"]["S"])
+
+    def remove_workflow(self, workflow: WorkflowName) -> None:
+        self._remove(f"workflow#{workflow}")
 
     def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
         limit = bounded(limit)
@@ -427,6 +424,10 @@ class DynamoViews:
     def clear(self) -> None:
         _delete_where(self._client, self._table, "#aspect = :aspect", "row")
 
+    def _remove(self, subject: str) -> None:
+        with translated(f"remove the row of {subject} in table {self._table}"):
+            self._client.delete_item(TableName=self._table, Key={"subject": {"S": subject}, "aspect": {"S": "row"}})
+
     def _put_newer(self, item: dict[str, Any]) -> None:
         condition = "attribute_not_exists(#version) OR #version < :version"
         _put_if(self._client, self._table, item, condition, {"#version": "version"}, {":version": item["version"]})
@@ -436,12 +437,17 @@ class DynamoViews:
         for place, item in zip(places, _get_many(self._client, self._table, subjects), strict=True):
             yield place, None if item is None else run_in(item["body"]["S"])
 
-    def _places(self, where: RunFilter, before: str, limit: int) -> list[str]:
-        """Places in the best index, newest first, older than the place `before` if there is one."""
-        index, attribute, lists = _lists_of(where)
+    def _places(self, where: RunFilter, sort: RunSort, seen: str, limit: int) -> list[str]:
+        """Places in the nearest list, in order, behind the place `seen` if there is one."""
+        index, attribute, lists = _lists_of(nearest_list(where))
         earliest = _sortable(where.since) if where.since else "0"
         # Below every place of that instant: "until" leaves it out. ":" follows every digit.
-        latest = min(before or ":", _sortable(where.until) if where.until else ":")
+        latest = _sortable(where.until) if where.until else ":"
+        newest_first = sort == "newest"
+        if seen and newest_first:
+            latest = min(seen, latest)
+        elif seen:
+            earliest = max(seen, earliest)
         if earliest > latest:
             return []
         queries = (
@@ -455,14 +461,14 @@ class DynamoViews:
                     ":earliest": {"S": earliest},
                     ":latest": {"S": latest},
                 },
-                "ScanIndexForward": False,
+                "ScanIndexForward": not newest_first,
             }
             for name in lists
         )
         # BETWEEN takes its ends in, and the row of the cursor was shown: one more is read and that one left out.
         shards = ([item["place"]["S"] for item in _query(self._client, query, limit + 1)] for query in queries)
-        newest_first = (place for place in merge(*shards, reverse=True) if place != before)
-        return list(islice(newest_first, limit))
+        in_order = (place for place in merge(*shards, reverse=newest_first) if place != seen)
+        return list(islice(in_order, limit))
 
 
 def _lists_of(where: RunFilter) -> tuple[str, str, list[str]]:
@@ -476,14 +482,9 @@ def _lists_of(where: RunFilter) -> tuple[str, str, list[str]]:
     return "by_list", "listed", [f"runs#{shard}" for shard in range(SHARDS)]
 
 
-def _is_indexed(where: RunFilter) -> bool:
-    asked = [value for value in (where.workflow, where.owner, where.status) if value is not None]
-    return where.tag is None and len(asked) <= 1
-
-
-def _run_key(cursor: str) -> tuple[str, RunId]:
-    requested_at, run = run_place(cursor)
-    return _sortable(requested_at), run
+def _place_in(text: str) -> Place:
+    instant, _, run = text.partition("#")
+    return datetime.fromisoformat(instant), RunId(run)
 
 
 # --- items ------------------------------------------------------------------------------------------------------------

@@ -6,11 +6,23 @@ They keep every promise of the ports within one process, any number of threads, 
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from itertools import islice
 
 from shared.errors import Conflict, NotFound
 from shared.ids import Digest, RunId, StreamName, WorkflowName, digest_of, kind_of
-from shared.ports import PAGE_MAX, DueRow, Record, RunFilter, RunRow, Snapshot, WorkflowRow
-from shared.stores.paging import bounded, name_cursor, name_place, run_cursor, run_place
+from shared.ports import (
+    PAGE_MAX,
+    SCANNED_MAX,
+    DueRow,
+    Record,
+    RunFilter,
+    RunPage,
+    RunRow,
+    RunSort,
+    Snapshot,
+    WorkflowRow,
+)
+from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
 from shared.stores.rows import matches
 
 
@@ -114,8 +126,9 @@ class MemorySnapshots:
 
 
 class MemoryViews:
-    def __init__(self) -> None:
+    def __init__(self, *, scanned_max: int = SCANNED_MAX) -> None:
         self._lock = threading.Lock()
+        self._scanned_max = scanned_max
         self._runs: dict[RunId, RunRow] = {}
         self._workflows: dict[WorkflowName, WorkflowRow] = {}
 
@@ -129,15 +142,19 @@ class MemoryViews:
         with self._lock:
             return self._runs.get(run)
 
-    def runs(self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50) -> tuple[list[RunRow], str]:
-        limit = bounded(limit)
-        before = run_place(cursor) if cursor else None
+    def runs(
+        self, where: RunFilter = RunFilter(), *, sort: RunSort = "newest", cursor: str = "", limit: int = 50
+    ) -> RunPage:
+        listed = nearest_list(where)
         with self._lock:
-            rows = [row for row in self._runs.values() if matches(where, row)]
-        rows.sort(key=lambda row: (row.requested_at, row.run), reverse=True)
-        rest = [row for row in rows if before is None or (row.requested_at, row.run) < before]
-        page = rest[:limit]
-        return page, run_cursor(page[-1].requested_at, page[-1].run) if len(rest) > limit else ""
+            rows = {(row.requested_at, row.run): row for row in self._runs.values() if matches(listed, row)}
+        places = sorted(rows, reverse=sort == "newest")
+
+        def runs_after(place: Place | None, count: int) -> list[tuple[Place, RunRow | None]]:
+            behind = (one for one in places if place is None or (one < place if sort == "newest" else one > place))
+            return [(one, rows[one] if matches(where, rows[one]) else None) for one in islice(behind, count)]
+
+        return run_page(where, runs_after, sort=sort, cursor=cursor, limit=limit, scanned_max=self._scanned_max)
 
     def remove_run(self, run: RunId) -> None:
         with self._lock:
@@ -152,6 +169,10 @@ class MemoryViews:
     def get_workflow(self, workflow: WorkflowName) -> WorkflowRow | None:
         with self._lock:
             return self._workflows.get(workflow)
+
+    def remove_workflow(self, workflow: WorkflowName) -> None:
+        with self._lock:
+            self._workflows.pop(workflow, None)
 
     def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
         limit = bounded(limit)

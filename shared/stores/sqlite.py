@@ -20,8 +20,19 @@ from typing import Any, Literal
 
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable
 from shared.ids import CommitId, RunId, StreamName, WorkflowName, run_stream
-from shared.ports import PAGE_MAX, DueRow, Record, RunFilter, RunRow, Snapshot, WorkflowRow
-from shared.stores.paging import bounded, name_cursor, name_place, run_cursor, run_place
+from shared.ports import (
+    PAGE_MAX,
+    SCANNED_MAX,
+    DueRow,
+    Record,
+    RunFilter,
+    RunPage,
+    RunRow,
+    RunSort,
+    Snapshot,
+    WorkflowRow,
+)
+from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
 from shared.stores.rows import run_in, text_of_run, text_of_workflow, workflow_in
 
 BUSY_SECONDS = 5.0
@@ -532,10 +543,11 @@ class SqliteSnapshots:
 
 
 class SqliteViews:
-    """Lists by workflow, status or owner, and of all, are read from an index in their order; a tag is looked for row by row."""
+    """Lists by workflow, status or owner, and of all, are read from an index in their order; the rest is looked for row by row."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: SqliteDatabase, *, scanned_max: int = SCANNED_MAX) -> None:
         self._database = database
+        self._scanned_max = scanned_max
 
     def put_run(self, row: RunRow) -> None:
         self._database.run(
@@ -561,21 +573,30 @@ class SqliteViews:
         rows = self._database.rows("SELECT body FROM runs WHERE run = ?", (run,))
         return run_in(rows[0][0]) if rows else None
 
-    def runs(self, where: RunFilter = RunFilter(), *, cursor: str = "", limit: int = 50) -> tuple[list[RunRow], str]:
-        limit = bounded(limit)
-        conditions, parameters = _conditions(where)
-        if cursor:
-            requested_at, run = run_place(cursor)
-            conditions.append("(requested_at, run) < (?, ?)")
-            parameters += (_micros(requested_at), run)
-        # Only constant pieces are put together; every value is a parameter.
-        query = (
-            f"SELECT body FROM runs WHERE {' AND '.join(conditions) or 'TRUE'} "  # noqa: S608
-            "ORDER BY requested_at DESC, run DESC LIMIT ?"
-        )
-        rows = [run_in(body) for (body,) in self._database.rows(query, (*parameters, limit + 1))]
-        page = rows[:limit]
-        return page, run_cursor(page[-1].requested_at, page[-1].run) if len(rows) > limit else ""
+    def runs(
+        self, where: RunFilter = RunFilter(), *, sort: RunSort = "newest", cursor: str = "", limit: int = 50
+    ) -> RunPage:
+        listed, of_list = _conditions(nearest_list(where))
+        # Whether a row is wanted is a column, not a condition, so that the plan is the list's and its order always comes from the index.
+        wanted, of_row = ([], ()) if where.is_listed else _conditions(where)
+        behind, direction = ("<", "DESC") if sort == "newest" else (">", "ASC")
+
+        def runs_after(place: Place | None, count: int) -> list[tuple[Place, RunRow | None]]:
+            conditions, parameters = listed, of_list
+            if place is not None:
+                conditions = [*listed, f"(requested_at, run) {behind} (?, ?)"]
+                parameters = (*of_list, _micros(place[0]), place[1])
+            # Only constant pieces are put together; every value is a parameter.
+            query = (
+                f"SELECT requested_at, run, CASE WHEN {_all_of(wanted)} THEN body END "  # noqa: S608
+                f"FROM runs WHERE {_all_of(conditions)} ORDER BY requested_at {direction}, run {direction} LIMIT ?"
+            )
+            rows = self._database.rows(query, (*of_row, *parameters, count))
+            return [
+                ((_instant(at), RunId(run)), None if body is None else run_in(body)) for at, run, body in rows
+            ]
+
+        return run_page(where, runs_after, sort=sort, cursor=cursor, limit=limit, scanned_max=self._scanned_max)
 
     def remove_run(self, run: RunId) -> None:
         self._database.run("DELETE FROM runs WHERE run = ?", (run,))
@@ -593,6 +614,9 @@ class SqliteViews:
     def get_workflow(self, workflow: WorkflowName) -> WorkflowRow | None:
         rows = self._database.rows("SELECT body FROM workflows WHERE workflow = ?", (workflow,))
         return workflow_in(rows[0][0]) if rows else None
+
+    def remove_workflow(self, workflow: WorkflowName) -> None:
+        self._database.run("DELETE FROM workflows WHERE workflow = ?", (workflow,))
 
     def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
         limit = bounded(limit)
@@ -620,3 +644,7 @@ def _conditions(where: RunFilter) -> tuple[list[str], tuple[Any, ...]]:
     )
     conditions = [condition for condition, value in asked if value is not None]
     return conditions, tuple(value for _, value in asked if value is not None)
+
+
+def _all_of(conditions: Sequence[str]) -> str:
+    return " AND ".join(conditions) or "TRUE"

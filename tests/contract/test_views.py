@@ -193,6 +193,16 @@ def test_a_removed_run_is_in_no_list_and_removing_it_again_is_no_error(views: Vi
     assert views.runs(RunFilter(workflow="nightly")) == ([], "")
 
 
+def test_a_removed_workflow_is_in_no_list_and_may_come_back_at_an_older_version(views: Views) -> None:
+    views.put_workflow(replace(WORKFLOW, stream_version=9))
+    views.remove_workflow(WORKFLOW.workflow)
+    views.remove_workflow(WORKFLOW.workflow)
+    assert views.get_workflow(WORKFLOW.workflow) is None
+    assert views.workflows() == ([], "")
+    views.put_workflow(WORKFLOW)
+    assert views.workflows() == ([WORKFLOW], "")
+
+
 def test_a_workflow_is_given_back_as_it_was_put_and_only_replaced_by_a_newer_version(views: Views) -> None:
     views.put_workflow(WORKFLOW)
     views.put_workflow(replace(WORKFLOW, paused=True))
