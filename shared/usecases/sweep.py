@@ -6,7 +6,10 @@ were read, and dispatch is idempotent.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from shared.effects import (
     NO_PATIENCE,
@@ -28,8 +31,13 @@ logger = logging.getLogger("runfold.sweep")
 ROWS_MAX = PAGE_MAX
 """Streams looked at in one sweep; those that remain are due still, and come first next time."""
 
+HANDED_OVER_TOGETHER = 250
+"""Effects collected before they are handed over: a queue charges by the request and takes this many in one."""
+
 REFUSED_SECONDS = 60
 """A stream that cannot be folded is looked at again after this; looking all the time would keep others from their turn."""
+
+_Done = TypeVar("_Done")
 
 Settle = Callable[[Loaded], None]
 """Makes views, wake-ups and notices of a stream's newest version true; its row stays until that is done."""
@@ -60,33 +68,60 @@ class Sweep:
         """Look at the streams that are due; how many there were."""
         now = self._now()
         rows = self._dues.due(now, limit=ROWS_MAX)
+        looked: list[_Looked] = []
+        effects: list[Effect] = []
         for row in rows:
-            self._look_at(row, now)
+            found = self._guarded(row, now, partial(self._look_at, row, now))
+            if found is not None:
+                looked.append(found)
+                effects.extend(found.effects)
+            if len(effects) >= HANDED_OVER_TOGETHER:
+                self._hand_over(looked, effects, now)
+                looked, effects = [], []
+        self._hand_over(looked, effects, now)
         return len(rows)
 
-    def _look_at(self, row: DueRow, now: datetime) -> None:
+    def _look_at(self, row: DueRow, now: datetime) -> "_Looked":
+        loaded = self._transact.current(row.stream)
+        effects, due = pending_and_due(loaded.state, now, since=row.at, patience=self._rhythm.patience)
+        return _Looked(row, loaded, effects, due)
+
+    def _hand_over(self, looked: "list[_Looked]", effects: list[Effect], now: datetime) -> None:
+        # Rows move only when what they stand for is under way: whoever dies before is followed by a sweep that finds them.
+        self._effects.send(effects)
+        for one in looked:
+            self._guarded(one.row, now, partial(self._move, one, now))
+
+    def _move(self, looked: "_Looked", now: datetime) -> None:
+        row, loaded = looked.row, looked.loaded
+        if looked.due is not None:
+            self._dues.raise_to(row.stream, seen=row.at, at=self._rhythm.row_at(loaded.state, looked.due, now))
+        else:
+            self._settle(loaded)
+            self._dues.remove(row.stream, seen=row.at)
+        self.refused.pop(row.stream, None)
+
+    def _guarded(self, row: DueRow, now: datetime, do: Callable[[], _Done]) -> _Done | None:
+        """What cannot be folded, or settled, is left to a newer release or a person; the others must not wait for that."""
         try:
-            self._repair(row, now)
+            return do()
         except (StoreUnavailable, Conflict):
             raise
         except Exception as error:
-            # A newer release, or a person, will deal with it. The others must not wait for that.
             if not isinstance(error, RunfoldError):
                 logger.exception("%s is left alone", row.stream)
             self.refused[row.stream] = str(error)
             self._dues.raise_to(row.stream, seen=row.at, at=now + timedelta(seconds=REFUSED_SECONDS))
-        else:
-            self.refused.pop(row.stream, None)
+            return None
 
-    def _repair(self, row: DueRow, now: datetime) -> None:
-        loaded = self._transact.current(row.stream)
-        effects, due = pending_and_due(loaded.state, now, since=row.at, patience=self._rhythm.patience)
-        self._effects.send(effects)
-        if due is not None:
-            self._dues.raise_to(row.stream, seen=row.at, at=self._rhythm.row_at(loaded.state, due, now))
-            return
-        self._settle(loaded)
-        self._dues.remove(row.stream, seen=row.at)
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    row: DueRow
+    loaded: Loaded
+    effects: list[Effect]
+    due: datetime | None
+    """When to look again; None: never, by itself."""
 
 
 def pending_and_due(
