@@ -9,9 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from shared import effects as effect_types
 from shared.effects import Effect
@@ -20,8 +21,7 @@ from shared.events import Event, KnownEvent, UnknownEvent
 from shared.ids import CommitId, StreamName
 from shared.ports import COMMIT_BYTES_MAX, FIRST_HASH, Record
 
-_EVENTS: TypeAdapter[list[Any]] = TypeAdapter(list[KnownEvent])
-_EVENT: TypeAdapter[Any] = TypeAdapter(KnownEvent)
+_EVENTS: TypeAdapter[list[Any]] = TypeAdapter(list[KnownEvent], config=ConfigDict(defer_build=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _read_one_by_one(body: str) -> list[Event]:
         if not isinstance(item, dict) or not isinstance(item.get("type"), str):
             raise CorruptStream("a commit holds something that is not an event")
         try:
-            events.append(_EVENT.validate_python(item, strict=False))
+            events += _EVENTS.validate_python([item], strict=False)
         except ValidationError as error:
             if error.errors()[0]["type"] != "union_tag_invalid":
                 raise CorruptStream(f"an event of type {item['type']} cannot be read") from error
@@ -152,8 +152,8 @@ def check_chain(records: Sequence[Record], *, after_hash: str = FIRST_HASH, afte
 
 # --- effects, as messages on a queue ----------------------------------------------------------------------------------
 
-_EFFECTS: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind)
+_EFFECTS: dict[str, type[Effect]] = {
+    kind.__name__: kind
     for kind in (
         effect_types.StartAttempt,
         effect_types.StopAttempt,
@@ -168,12 +168,18 @@ _EFFECTS: dict[str, TypeAdapter[Any]] = {
 }
 
 
+@cache
+def _adapter_of(name: str) -> TypeAdapter[Any]:
+    # Made when the first effect of a kind comes along: most functions meet two or three kinds, some none.
+    return TypeAdapter(_EFFECTS[name])
+
+
 def effects_to_json(effects: Sequence[Effect]) -> str:
     """One message: a list, because what one decision led to travels together."""
     parts = []
     for effect in effects:
         name = type(effect).__name__
-        fields = _EFFECTS[name].dump_json(effect, exclude_defaults=True).decode()
+        fields = _adapter_of(name).dump_json(effect, exclude_defaults=True).decode()
         parts.append(f'{{"effect":"{name}",{fields[1:]}')
     return "[" + ",".join(parts) + "]"
 
@@ -185,8 +191,8 @@ def effects_from_json(text: str) -> list[Effect]:
         raise ValueError("a message must be a list of effects")
     effects: list[Effect] = []
     for item in items:
-        adapter = _EFFECTS.get(item.pop("effect", "")) if isinstance(item, dict) else None
-        if adapter is None:
+        name = str(item.pop("effect", "")) if isinstance(item, dict) else ""
+        if name not in _EFFECTS:
             raise ValueError("a message holds something that is not an effect of this release")
-        effects.append(adapter.validate_python(item))
+        effects.append(_adapter_of(name).validate_python(item))
     return effects

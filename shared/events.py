@@ -24,7 +24,8 @@ Json = Any
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Each is built when it is first used: a process that starts needs few of them.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
     kind: ClassVar[Kind] = "decided"
 
 

@@ -35,7 +35,8 @@ Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "skipped", "u
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    # Built when a document is first read: one validator of the whole, instead of one of every part at every cold start.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class ClassRetry(_Model):
