@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cli import finding
-from cli.reach import Attempts, End, Moment, Object, Outcome, Page, Pin
+from cli.reach import Attempts, End, Moment, Object, Outcome, Page, Pin, Runs, is_their_page
 from cli.session import Session
 from shared.bootstrap import LocalParts, utc_now
 from shared.errors import NotFound, Rejected
 from shared.explain import why_job, why_run
 from shared.ids import JobName, RunId, StreamName, WorkflowName, digest_of, run_stream, workflow_of, workflow_stream
-from shared.ports import RunFilter
+from shared.ports import RunFilter, RunSort
 from shared.state.run import Done, NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.documents import difference
@@ -71,7 +71,7 @@ class AtHome:
         rows, following = parts.views.workflows(cursor=cursor, limit=limit)
         found = []
         for row in rows:
-            last = next(iter(parts.views.runs(RunFilter(workflow=row.workflow), limit=1)[0]), None)
+            last = next(iter(parts.views.runs(RunFilter(workflow=row.workflow), limit=1).rows), None)
             found.append(
                 {
                     **workflow_row_object(row),
@@ -145,15 +145,21 @@ class AtHome:
     def find_run(self, text: str, *, existing: bool = True) -> str:
         return finding.find_run(self._parts, text, existing=existing)
 
-    def runs(self, where: RunFilter, *, cursor: str, limit: int) -> tuple[list[Object], set[str], str]:
+    def runs(self, where: RunFilter, *, sort: RunSort, cursor: str, limit: int) -> Runs:
         parts = self._parts
-        rows, following = parts.views.runs(where, cursor=cursor, limit=limit)
-        held = [] if cursor else list(_held_rows(parts, where))
-        if where.workflow is not None and not rows and not held:
+        page = parts.views.runs(where, sort=sort, cursor=cursor, limit=limit)
+        held = list(_held_rows(parts, where)) if is_their_page(sort, cursor, page.cursor) else []
+        if where.workflow is not None and not page.rows and not held:
             # An empty list is an answer, a misspelt name deserves a better one.
             parts.control.workflow(where.workflow)  # type: ignore[arg-type]
-        rows = sorted([*held, *rows], key=lambda row: row.requested_at, reverse=True)
-        return [run_row_object(row) for row in rows], {row.run for row in held}, following
+        rows = sorted([*held, *page.rows], key=lambda row: row.requested_at, reverse=sort == "newest")
+        stopped = bool(page.cursor) and len(page.rows) < limit
+        return Runs(
+            [run_row_object(row) for row in rows],
+            frozenset(row.run for row in held),
+            page.cursor,
+            page.scanned if stopped else None,
+        )
 
     def run(self, run: str, as_of: Moment | None = None) -> Object:
         as_of = as_of or Moment(None, None)

@@ -107,11 +107,11 @@ def _runs(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterator[
 
     if "@" not in incomplete:
         yield from _workflows(parts, ctx, incomplete)
-        rows, _ = parts.views.runs(limit=SUGGESTIONS_MAX)
+        page = parts.views.runs(limit=SUGGESTIONS_MAX)
     else:
         where = RunFilter(workflow=WorkflowName(incomplete.partition("@")[0]))
-        rows, _ = parts.views.runs(where, limit=1000)
-    yield from (str(row.run) for row in rows)
+        page = parts.views.runs(where, limit=1000)
+    yield from (str(row.run) for row in page.rows)
 
 
 def _jobs(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterator[str]:  # noqa: ARG001

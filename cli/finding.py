@@ -72,8 +72,8 @@ def find_run(parts: LocalParts, text: str, *, existing: bool = True) -> RunId:
 
 def latest_run(parts: LocalParts, workflow: WorkflowName) -> RunId | None:
     """The run that was asked for last, also when the workflow still holds it back."""
-    rows, _ = parts.views.runs(RunFilter(workflow=workflow), limit=1)
-    found = [(row.requested_at, row.run) for row in rows]
+    page = parts.views.runs(RunFilter(workflow=workflow), limit=1)
+    found = [(row.requested_at, row.run) for row in page.rows]
     state = parts.loader.load(workflow_stream(workflow)).state
     if isinstance(state, WorkflowState):
         found += [(one.since, one.run) for one in state.held]

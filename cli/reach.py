@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from cli.terminal import Terminal
-    from shared.ports import RunFilter
+    from shared.ports import RunFilter, RunSort
     from shared.workflow.document import Workflow
 
 Object = dict[str, Any]
@@ -50,6 +50,19 @@ class Page:
     cursor: str
     settled: bool
     """Whether nothing can follow, if the attempt has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """A page of a list of runs."""
+
+    rows: list[Object]
+    held: frozenset[str]
+    """Those of them that their workflows hold back."""
+    cursor: str
+    """Of the next page; empty at the end."""
+    scanned: int | None = None
+    """The page ended early after looking at so many rows."""
 
 
 class Reach(Protocol):
@@ -94,8 +107,8 @@ class Reach(Protocol):
         """See `cli.finding.find_run`."""
         ...
 
-    def runs(self, where: "RunFilter", *, cursor: str, limit: int) -> tuple[list[Object], set[str], str]:
-        """Rows, which of them are held back, and the next page's cursor."""
+    def runs(self, where: "RunFilter", *, sort: "RunSort", cursor: str, limit: int) -> "Runs":
+        """`InvalidInput` for a cursor of another sort."""
         ...
 
     def run(self, run: str, as_of: Moment | None = None) -> Object:
@@ -148,6 +161,11 @@ class Reach(Protocol):
         ...
 
     def open_file(self, file: Object) -> AbstractContextManager[IO[bytes]]: ...
+
+
+def is_their_page(sort: "RunSort", cursor: str, following: str) -> bool:
+    """Whether the runs that workflows hold back stand on this page: they are the newest ones, and in no list yet."""
+    return not cursor if sort == "newest" else not following
 
 
 def at_of(text: str | None) -> datetime | None:

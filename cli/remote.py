@@ -20,7 +20,20 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from cli.reach import ENDED, Attempts, End, Moment, Object, Outcome, Page, Pin, instant_of, tally_of
+from cli.reach import (
+    ENDED,
+    Attempts,
+    End,
+    Moment,
+    Object,
+    Outcome,
+    Page,
+    Pin,
+    Runs,
+    instant_of,
+    is_their_page,
+    tally_of,
+)
 from shared.errors import InvalidInput, NotFound, Problem, Rejected, RunfoldError, StoreUnavailable
 from shared.ids import RunId, WorkflowName, is_name, scheduled_instant, scheduled_run
 from shared.workflow.nearest import shown
@@ -28,7 +41,7 @@ from shared.workflow.nearest import shown
 if TYPE_CHECKING:
     from cli.following import ObjectWatched
     from cli.terminal import Terminal
-    from shared.ports import RunFilter
+    from shared.ports import RunFilter, RunSort
     from shared.workflow.document import Workflow
 
 CONNECT_SECONDS = 10
@@ -417,8 +430,9 @@ class Remote:
             return beginning
         return [run for run in runs if run.endswith(text) or run.partition("@")[2].startswith(text)]
 
-    def runs(self, where: "RunFilter", *, cursor: str, limit: int) -> tuple[list[Object], set[str], str]:
+    def runs(self, where: "RunFilter", *, sort: "RunSort", cursor: str, limit: int) -> Runs:
         query = {
+            "sort": sort,
             "workflow": where.workflow,
             "status": where.status,
             "owner": where.owner,
@@ -426,10 +440,20 @@ class Remote:
             "since": _text(where.since),
             "until": _text(where.until),
         }
-        rows, following = self._pages("/v1/runs", "runs", query, cursor, limit)
-        held = [] if cursor else list(self._held_rows(where))
-        rows = sorted([*held, *rows], key=lambda row: instant_of(row["requested_at"]), reverse=True)
-        return rows, {row["run"] for row in held}, following
+        rows: list[Object] = []
+        following, scanned = cursor, 0
+        while True:
+            asked = min(limit - len(rows), PAGE_MAX)
+            page = self._client.get("/v1/runs", {**query, "cursor": following, "limit": asked})
+            rows += page["runs"]
+            following = page["cursor"]
+            scan = page.get("scan") or {"rows": 0, "stopped": False}
+            scanned += scan["rows"] or 0
+            if not following or len(rows) >= limit or scan["stopped"]:
+                break
+        held = list(self._held_rows(where)) if is_their_page(sort, cursor, following) else []
+        rows = sorted([*held, *rows], key=lambda row: instant_of(row["requested_at"]), reverse=sort == "newest")
+        return Runs(rows, frozenset(row["run"] for row in held), following, scanned if scan["stopped"] else None)
 
     def _held_rows(self, where: "RunFilter") -> Iterator[Object]:
         """Runs that their workflows hold back, which no list of runs has yet."""

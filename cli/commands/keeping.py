@@ -85,7 +85,7 @@ def _prunable(parts: "LocalParts", before: "datetime", workflow: str | None) -> 
     cursor = ""
     while True:
         # Asked for before implies nothing about ended before, but the other way round.
-        rows, cursor = parts.views.runs(RunFilter(workflow=workflow, until=before), cursor=cursor, limit=PAGE_MAX)
+        rows, cursor, _ = parts.views.runs(RunFilter(workflow=workflow, until=before), cursor=cursor, limit=PAGE_MAX)
         for row in rows:
             if row.finished_at is None or row.finished_at >= before or row.status in ("waiting", "running"):
                 continue
@@ -240,7 +240,7 @@ def _differences(parts: "LocalParts", rows: "dict[StreamName, RunRow | WorkflowR
             found.append(f"{stream}: {', '.join(fields) if fields else 'was not listed'}")
     cursor = ""
     while True:
-        listed, cursor = parts.views.runs(RunFilter(), cursor=cursor, limit=1000)
+        listed, cursor, _ = parts.views.runs(RunFilter(), cursor=cursor, limit=1000)
         found += [
             f"{run_stream(row.run)}: was listed and has no events" for row in listed if run_stream(row.run) not in rows
         ]

@@ -14,8 +14,9 @@ from cli.session import Session, command, pass_session
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cli.reach import Object, Reach
+    from cli.reach import Object, Reach, Runs
     from cli.terminal import Terminal
+    from shared.ports import RunSort
 
 FOLLOW_EVERY_SECONDS = 0.2
 DETAIL_LENGTH_MAX = 200
@@ -42,8 +43,11 @@ STATUSES = ["waiting", "running", "succeeded", "failed", "cancelled"]
 @click.option("--tag", help="Of workflows with this tag.")
 @click.option("--since", metavar="TIME", help="Asked for at or after: 2026-03-29, 2026-03-29T02:30Z, or 2h ago.")
 @click.option("--until", metavar="TIME", help="Asked for before.")
+@click.option(
+    "--sort", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True, help="What comes first."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Rows on a page.")
-@click.option("--cursor", default="", help="The next page, as the last one told.")
+@click.option("--cursor", default="", help="The next page, as the last one told; with the same --sort.")
 @pass_session
 def runs(
     session: Session,
@@ -54,6 +58,7 @@ def runs(
     tag: str | None,
     since: str | None,
     until: str | None,
+    sort: "RunSort",
     limit: int,
     cursor: str,
 ) -> None:
@@ -77,31 +82,33 @@ def runs(
         until=moment_of(until, now, option="--until") if until is not None else None,
     )
     with session.reach() as engine:
-        rows, held, following = engine.runs(where, cursor=cursor, limit=limit)
+        page = engine.runs(where, sort=sort, cursor=cursor, limit=limit)
     if session.json:
-        session.answer(rows)
-        if following:
-            click.echo(json.dumps({"cursor": following}), err=True)
+        session.answer(page.rows)
+        if page.cursor:
+            told = {"cursor": page.cursor}
+            click.echo(json.dumps(told if page.scanned is None else {**told, "scanned": page.scanned}), err=True)
         return
-    _tell_runs(session, rows, held, following, now)
+    _tell_runs(session, page, now)
 
 
-def _tell_runs(session: Session, rows: "list[Object]", held: "set[str]", following: str, now: "datetime") -> None:
+def _tell_runs(session: Session, page: "Runs", now: "datetime") -> None:
     from cli.reach import at_of
     from cli.terminal import Cell, Column, duration, short_tally
 
     terminal = session.terminal
-    if not rows:
-        terminal.line("no runs")
+    looked = "" if page.scanned is None else f"looked at {page.scanned:,} runs; "
+    if not page.rows:
+        terminal.line("no runs" if not page.cursor else f"{looked}none so far: --cursor {page.cursor}")
         return
     table = []
-    for row in rows:
+    for row in page.rows:
         started_at, finished_at = at_of(row["started_at"]), at_of(row["finished_at"])
         took = ((finished_at or now) - started_at).total_seconds() if started_at is not None else None
         table.append(
             (
                 Cell(row["run"], "bold"),
-                terminal.status("held" if row["run"] in held else row["status"]),
+                terminal.status("held" if row["run"] in page.held else row["status"]),
                 row["trigger"],
                 terminal.moment(at_of(row["requested_at"]), now),
                 Cell(duration(took), "" if finished_at is not None else "dim"),
@@ -111,8 +118,8 @@ def _tell_runs(session: Session, rows: "list[Object]", held: "set[str]", followi
         )
     columns = [Column(title) for title in ("run", "status", "trigger", "requested")]
     terminal.table([*columns, Column("took", right=True), Column("jobs", wraps=True), Column("attention")], table)
-    if following:
-        terminal.line(Cell(f"more: --cursor {following}", "dim"))
+    if page.cursor:
+        terminal.line(Cell(f"{looked}more: --cursor {page.cursor}", "dim"))
 
 
 # --- show -------------------------------------------------------------------------------------------------------------

@@ -161,9 +161,15 @@ class RunRow(_Shape):
     attention: list[str]
 
 
+class Scan(_Shape):
+    rows: int | None = Field(description="Rows looked at; null for callers who may not see every run.")
+    stopped: bool = Field(description="Whether the page ended at the bound, maybe short: the cursor goes on.")
+
+
 class RunRows(_Shape):
     runs: list[RunRow]
     cursor: str
+    scan: Scan | None = Field(description="Null where a list is kept that is just what was asked for.")
 
 
 class Attempt(_Shape):

@@ -145,10 +145,10 @@ def document_name(call: Call) -> str:
 
 
 def runs(call: Call) -> Answer:
-    rows, cursor = call.queries.runs(
-        filter_of(call.query), call.sees(), cursor=call.query.cursor, limit=call.query.limit
-    )
-    return Answer(lambda: {"runs": [run_row_object(row) for row in rows], "cursor": cursor})
+    query = call.query
+    page = call.queries.runs(filter_of(query), call.sees(), sort=query.sort, cursor=query.cursor, limit=query.limit)
+    scan = None if page.scan is None else {"rows": page.scan.rows, "stopped": page.scan.stopped}
+    return Answer(lambda: {"runs": [run_row_object(row) for row in page.rows], "cursor": page.cursor, "scan": scan})
 
 
 def filter_of(where: Any) -> RunFilter:

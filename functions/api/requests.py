@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from shared.errors import InvalidInput, Problem
 from shared.ids import NAME_PATTERN
+from shared.ports import SCANNED_MAX
 from shared.usecases.bulk import RUNS_MAX
 from shared.usecases.queries import INSTANTS_MAX
 from shared.workflow.nearest import Nearest, shown
@@ -79,10 +80,17 @@ class Page(_Query):
 
 
 class PageOfRuns(Page):
-    workflow: str | None = Field(None, max_length=64)
-    status: Status | None = None
-    owner: str | None = Field(None, max_length=256)
-    tag: str | None = Field(None, max_length=256)
+    sort: Literal["newest", "oldest"] = Field(
+        "newest", description="By the time they were asked for: newest or oldest first. A cursor goes with its sort."
+    )
+    workflow: str | None = Field(None, max_length=64, description="A list is kept for each.")
+    status: Status | None = Field(None, description="A list is kept for each.")
+    owner: str | None = Field(None, max_length=256, description="A list is kept for each.")
+    tag: str | None = Field(
+        None,
+        max_length=256,
+        description=f"Looked for row by row, as is the second of workflow, status and owner: {SCANNED_MAX:,} rows a page.",
+    )
     since: Moment | None = Field(None, description="Asked for at or after.")
     until: Moment | None = Field(None, description="Asked for before.")
 

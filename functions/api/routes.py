@@ -149,7 +149,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     _post(f"{_WORKFLOW}/resume", "resumeWorkflow", "End a pause", writing.resume, "Workflow", requests.NoBody),
     # Runs.
-    _get("/v1/runs", "listRuns", "Runs, newest request first", reading.runs, "RunRows", query=requests.PageOfRuns),
+    _get(
+        "/v1/runs",
+        "listRuns",
+        "Runs in the order they were asked for",
+        reading.runs,
+        "RunRows",
+        query=requests.PageOfRuns,
+    ),
     Route(
         "POST",
         "/v1/runs",

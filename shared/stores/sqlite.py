@@ -592,9 +592,7 @@ class SqliteViews:
                 f"FROM runs WHERE {_all_of(conditions)} ORDER BY requested_at {direction}, run {direction} LIMIT ?"
             )
             rows = self._database.rows(query, (*of_row, *parameters, count))
-            return [
-                ((_instant(at), RunId(run)), None if body is None else run_in(body)) for at, run, body in rows
-            ]
+            return [((_instant(at), RunId(run)), None if body is None else run_in(body)) for at, run, body in rows]
 
         return run_page(where, runs_after, sort=sort, cursor=cursor, limit=limit, scanned_max=self._scanned_max)
 

@@ -52,9 +52,10 @@ def in_bulk(
     began = seconds()
     left = min(limit, RUNS_MAX)
     while left > 0:
-        rows, bulk.cursor = queries.runs(where, sees, cursor=bulk.cursor, limit=min(CHUNK, left))
-        left -= len(rows)
-        for row in rows:
+        page = queries.runs(where, sees, cursor=bulk.cursor, limit=min(CHUNK, left))
+        bulk.cursor = page.cursor
+        left -= len(page.rows)
+        for row in page.rows:
             reason = _unfit(kind, row)
             if not reason and not dry_run:
                 reason = _done(act, row)

@@ -29,6 +29,7 @@ from shared.ids import (
     workflow_stream,
 )
 from shared.ports import (
+    SCANNED_MAX,
     Artifacts,
     EventStore,
     LogLine,
@@ -37,6 +38,7 @@ from shared.ports import (
     Record,
     RunFilter,
     RunRow,
+    RunSort,
     StoredFile,
     Views,
     WorkflowRow,
@@ -134,6 +136,27 @@ class Output:
     """A sentence; empty when there is output, or may be soon."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundRuns:
+    """A page of a list of runs."""
+
+    rows: list[RunRow]
+    cursor: str
+    """Of the next page; empty at the end."""
+    scan: "Scan | None"
+    """None where a list is kept that is just what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What finding a page took."""
+
+    rows: int | None
+    """Rows looked at; None for whoever may not know how many there are."""
+    stopped: bool
+    """Whether the page ended at the bound, with more to look at."""
+
+
 Sees = Callable[[str, frozenset[str]], bool]
 """Whether somebody may see a workflow of that name with those tags."""
 
@@ -219,18 +242,27 @@ class Queries:
 
     # Runs.
 
-    def runs(self, where: RunFilter, sees: Sees | None, *, cursor: str, limit: int) -> tuple[list[RunRow], str]:
-        """Newest request first, and the next page's cursor, empty at the end.
+    def runs(
+        self, where: RunFilter, sees: Sees | None, *, sort: RunSort = "newest", cursor: str, limit: int
+    ) -> FoundRuns:
+        """In the order of requests. `sees`: None for whoever sees everything.
 
-        `sees`: None for whoever sees everything. Otherwise a page may be short, or empty, and have a cursor all the same.
+        A page for which rows have to be looked through, because of the filter or of what may be seen, ends at a bound: it may
+        be short, or empty, and have a cursor all the same.
         """
         found: list[RunRow] = []
+        looked = 0
         for _ in range(LOOKS_MAX):
-            rows, cursor = self._views.runs(where, cursor=cursor, limit=limit - len(found))
-            found += [row for row in rows if sees is None or sees(row.workflow, frozenset(row.tags))]
-            if len(found) >= limit or not cursor:
+            page = self._views.runs(where, sort=sort, cursor=cursor, limit=limit - len(found))
+            cursor = page.cursor
+            looked += page.scanned or len(page.rows)
+            found += [row for row in page.rows if sees is None or sees(row.workflow, frozenset(row.tags))]
+            if len(found) >= limit or not cursor or looked >= SCANNED_MAX:
                 break
-        return found, cursor
+        if sees is None and where.is_listed:
+            return FoundRuns(found, cursor, None)
+        stopped = bool(cursor) and len(found) < limit
+        return FoundRuns(found, cursor, Scan(looked if sees is None else None, stopped))
 
     def run(self, text: str, as_of: AsOf | None = None) -> FoundRun:
         """A run as it is, or as it was. `NotFound` also for a moment before it was asked for."""

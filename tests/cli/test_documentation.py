@@ -10,8 +10,7 @@ from functions.api.service import BODY_BYTES_MAX
 from infra.configuration import Configuration
 from shared.decide.run import SLICE_BYTES
 from shared.executors.workspace import OUTPUTS_BYTES_MAX
-from shared.ports import COMMIT_BYTES_MAX, PAGE_MAX
-from shared.stores.dynamodb import SCANNED_MAX
+from shared.ports import COMMIT_BYTES_MAX, PAGE_MAX, SCANNED_MAX
 from shared.usecases.bulk import RUNS_MAX, SECONDS_MAX
 from shared.workflow.document import JOBS_MAX
 from shared.workflow.parameters import SCHEMA_DEPTH_MAX, SCHEMA_SIZE_MAX, VALUES_SIZE_MAX

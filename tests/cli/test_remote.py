@@ -240,6 +240,7 @@ def test_runs_that_are_held_back_are_listed_and_found(runfold: Runfold, remote: 
         ("runs",),
         ("runs", "demo"),
         ("runs", "--status", "waiting"),
+        ("runs", "--sort", "oldest"),
         ("runs", "--tag", "none"),
         ("show", "demo"),
     ):

@@ -406,6 +406,18 @@ def test_pages_of_runs_follow_each_other_without_gaps(runfold: Runfold) -> None:
     assert cursor == ""
 
 
+def test_runs_are_listed_oldest_first_where_that_is_asked_for(runfold: Runfold) -> None:
+    runfold.register()
+    asked = [runfold.run("demo", "--key", str(number)) for number in range(3)]
+    page = runfold.good("runs", "--sort", "oldest", "--limit", "2", "--json")
+    cursor = json.loads(page.err)["cursor"]
+    rest = runfold.good("runs", "--sort", "oldest", "--json", "--cursor", cursor)
+    assert [one["run"] for one in [*page.json, *rest.json]] == asked
+    refused = runfold("runs", "--cursor", cursor)
+    assert refused.code == 2
+    assert "cursor: is of a list sorted by oldest, not by newest" in refused.err
+
+
 def test_an_abbreviation_that_means_several_runs_is_refused_with_their_names(runfold: Runfold) -> None:
     runfold.register()
     runs = sorted((runfold.run("demo"), runfold.run("demo")))

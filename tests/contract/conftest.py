@@ -12,7 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from shared.ports import Documents, Dues, EventStore, Snapshots, Views
+from shared.ports import SCANNED_MAX, Documents, Dues, EventStore, Snapshots, Views
 from shared.stores.directory import DirectoryDocuments
 from shared.stores.dynamodb import (
     EVENTS_SCHEMA,
@@ -110,10 +110,17 @@ def make_snapshots(request: pytest.FixtureRequest) -> Callable[[], Snapshots]:
 
 
 @pytest.fixture(params=ADAPTERS)
-def make_views(request: pytest.FixtureRequest) -> Callable[[], Views]:
-    return _maker(
-        request, MemoryViews, SqliteViews, lambda client, make_table: DynamoViews(client, make_table(VIEWS_SCHEMA))
-    )
+def make_views(request: pytest.FixtureRequest) -> Callable[..., Views]:
+    def make(*, scanned_max: int = SCANNED_MAX) -> Views:
+        views: Views = _maker(
+            request,
+            lambda: MemoryViews(scanned_max=scanned_max),
+            lambda database: SqliteViews(database, scanned_max=scanned_max),
+            lambda client, make_table: DynamoViews(client, make_table(VIEWS_SCHEMA), scanned_max=scanned_max),
+        )()
+        return views
+
+    return make
 
 
 @pytest.fixture

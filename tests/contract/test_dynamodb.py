@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from shared.errors import Conflict, StoreUnavailable
 from shared.ids import CommitId, RunId, run_stream
-from shared.ports import RunFilter
+from shared.ports import RunPage
 from shared.stores.dynamodb import (
     EVENTS_SCHEMA,
     HEADS_MAX,
@@ -21,7 +21,7 @@ from shared.stores.dynamodb import (
     DynamoViews,
 )
 from tests.contract.records import NOON, STREAM, append_all, chain, commit_after, seconds
-from tests.contract.test_views import a_run, all_pages, names
+from tests.contract.test_views import a_run, names
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -197,7 +197,7 @@ def test_rebuilding_the_views_leaves_the_due_rows_and_snapshots(client: Any, mak
     dues.lower(STREAM, NOON)
     views.put_run(a_run(1))
     views.clear()
-    assert views.runs() == ([], "")
+    assert views.runs() == RunPage([], "")
     assert dues.next_at() == NOON
 
 
@@ -226,14 +226,3 @@ def test_a_batch_that_was_done_in_part_is_finished(client: Any, make_table: Make
 
     in_part: Any = InPart()
     assert names(DynamoViews(in_part, table).runs(limit=2)[0]) == [3, 2]
-
-
-def test_a_filter_without_an_index_looks_at_a_bounded_number_of_rows_a_page(client: Any, make_table: MakeTable) -> None:
-    views = DynamoViews(client, make_table(VIEWS_SCHEMA), scanned_max=10)
-    for number in range(25):
-        views.put_run(a_run(number, tags=("rare",) if number in (0, 24) else ()))
-    page, cursor = views.runs(RunFilter(tag="rare"))
-    assert (names(page), bool(cursor)) == ([24], True)
-    page, cursor = views.runs(RunFilter(tag="rare"), cursor=cursor)
-    assert (names(page), bool(cursor)) == ([], True)
-    assert names(all_pages(views, RunFilter(tag="rare"))) == [24, 0]

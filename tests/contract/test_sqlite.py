@@ -16,7 +16,7 @@ import pytest
 from shared import codec
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable
 from shared.ids import CommitId, RunId, run_stream
-from shared.ports import PAGE_MAX, Snapshot
+from shared.ports import PAGE_MAX, RunPage, Snapshot
 from shared.stores.paging import bounded
 from shared.stores.sqlite import (
     SCHEMA_VERSION,
@@ -375,7 +375,7 @@ def test_forgetting_a_finished_run_removes_all_of_it_and_nothing_else(database: 
     assert store.read(STREAM) == []
     assert dues.get(STREAM) is None
     assert snapshots.get(STREAM, 1) is None
-    assert views.runs() == ([kept], "")
+    assert views.runs() == RunPage([kept], "")
     assert len(store.read(OTHER)) == 3
     assert [row.stream for row in dues.due(NOON)] == [OTHER]
     assert snapshots.get(OTHER, 1) is not None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidInput
 from shared.ids import RunId, WorkflowName
-from shared.ports import PAGE_MAX, RunFilter, RunRow, Views, WorkflowRow
+from shared.ports import PAGE_MAX, RunFilter, RunPage, RunRow, RunSort, Views, WorkflowRow
 from tests.contract.records import NOON, seconds
 
 RUN = RunRow(
@@ -43,17 +43,23 @@ WORKFLOW = WorkflowRow(
 )
 
 
+SORTS: tuple[RunSort, ...] = ("newest", "oldest")
+MakeViews = Callable[..., Views]
+
+
 def a_run(number: int, **changes: Any) -> RunRow:
     return replace(RUN, run=RunId(f"nightly@{number:03}"), requested_at=NOON + seconds(number), **changes)
 
 
-def all_pages(views: Views, where: RunFilter = RunFilter(), *, limit: int = 50) -> list[RunRow]:
-    rows, cursor = views.runs(where, limit=limit)
+def all_pages(
+    views: Views, where: RunFilter = RunFilter(), *, sort: RunSort = "newest", limit: int = 50
+) -> list[RunRow]:
+    rows, cursor, _ = views.runs(where, sort=sort, limit=limit)
     seen: set[str] = set()
     while cursor:
         assert cursor not in seen, "the pages go round in a circle"
         seen.add(cursor)
-        more, cursor = views.runs(where, cursor=cursor, limit=limit)
+        more, cursor, _ = views.runs(where, sort=sort, cursor=cursor, limit=limit)
         assert len(more) <= limit
         rows += more
     return rows
@@ -66,7 +72,7 @@ def names(rows: list[RunRow]) -> list[int]:
 def test_a_run_is_given_back_as_it_was_put(views: Views) -> None:
     views.put_run(RUN)
     assert views.get_run(RUN.run) == RUN
-    assert views.runs() == ([RUN], "")
+    assert views.runs() == RunPage([RUN], "")
 
 
 def test_a_run_that_has_only_been_asked_for_has_no_other_times(views: Views) -> None:
@@ -78,7 +84,7 @@ def test_a_run_that_has_only_been_asked_for_has_no_other_times(views: Views) -> 
 def test_what_nobody_put_is_not_there(views: Views) -> None:
     assert views.get_run(RUN.run) is None
     assert views.get_workflow(WORKFLOW.workflow) is None
-    assert views.runs() == ([], "")
+    assert views.runs() == RunPage([], "")
     assert views.workflows() == ([], "")
 
 
@@ -87,17 +93,17 @@ def test_a_put_of_a_version_not_greater_changes_nothing(views: Views, version: i
     views.put_run(RUN)
     views.put_run(replace(RUN, version=version, status="failed", owner="somebody"))
     assert views.get_run(RUN.run) == RUN
-    assert views.runs(RunFilter(status="failed")) == ([], "")
-    assert views.runs(RunFilter(owner="somebody")) == ([], "")
+    assert views.runs(RunFilter(status="failed")) == RunPage([], "")
+    assert views.runs(RunFilter(owner="somebody")) == RunPage([], "")
 
 
 def test_a_greater_version_moves_the_run_between_lists(views: Views) -> None:
     views.put_run(RUN)
     ended = replace(RUN, version=9, status="succeeded", finished_at=NOON + seconds(60))
     views.put_run(ended)
-    assert views.runs(RunFilter(status="running")) == ([], "")
-    assert views.runs(RunFilter(status="succeeded")) == ([ended], "")
-    assert views.runs(RunFilter(workflow="nightly")) == ([ended], "")
+    assert views.runs(RunFilter(status="running")) == RunPage([], "")
+    assert views.runs(RunFilter(status="succeeded")) == RunPage([ended], "")
+    assert views.runs(RunFilter(workflow="nightly")) == RunPage([ended], "")
 
 
 def test_the_newest_request_comes_first_and_equal_times_have_an_order(views: Views) -> None:
@@ -107,15 +113,17 @@ def test_the_newest_request_comes_first_and_equal_times_have_an_order(views: Vie
         views.put_run(replace(a_run(number), requested_at=NOON + seconds(3)))
     assert names(all_pages(views)) == [5, 4, 3, 2, 1, 0]
     assert names(all_pages(views, limit=1)) == [5, 4, 3, 2, 1, 0]
+    assert names(all_pages(views, sort="oldest")) == [0, 1, 2, 3, 4, 5]
+    assert names(all_pages(views, sort="oldest", limit=1)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_cursor_is_empty_exactly_when_nothing_follows(views: Views) -> None:
     for number in range(4):
         views.put_run(a_run(number))
-    rows, cursor = views.runs(limit=2)
+    rows, cursor, _ = views.runs(limit=2)
     assert names(rows) == [3, 2]
     assert cursor
-    rows, cursor = views.runs(cursor=cursor, limit=2)
+    rows, cursor, _ = views.runs(cursor=cursor, limit=2)
     assert names(rows) == [1, 0]
     assert not cursor
 
@@ -123,22 +131,22 @@ def test_the_cursor_is_empty_exactly_when_nothing_follows(views: Views) -> None:
 def test_a_page_larger_than_allowed_is_cut_to_the_bound(views: Views) -> None:
     views.put_run(RUN)
     views.put_workflow(WORKFLOW)
-    assert views.runs(limit=PAGE_MAX * 1_000) == ([RUN], "")
+    assert views.runs(limit=PAGE_MAX * 1_000) == RunPage([RUN], "")
     assert views.workflows(limit=PAGE_MAX * 1_000) == ([WORKFLOW], "")
 
 
 def test_a_cursor_holds_still_while_runs_arrive_change_and_go(views: Views) -> None:
     for number in range(6):
         views.put_run(a_run(number))
-    rows, cursor = views.runs(limit=2)
+    rows, cursor, _ = views.runs(limit=2)
     assert names(rows) == [5, 4]
     views.put_run(a_run(9))
     views.put_run(replace(a_run(2), version=8, status="succeeded"))
     views.remove_run(a_run(4).run)
     views.remove_run(a_run(3).run)
-    rows, cursor = views.runs(cursor=cursor, limit=2)
+    rows, cursor, _ = views.runs(cursor=cursor, limit=2)
     assert names(rows) == [2, 1]
-    rows, cursor = views.runs(cursor=cursor, limit=2)
+    rows, cursor, _ = views.runs(cursor=cursor, limit=2)
     assert (names(rows), cursor) == ([0], "")
 
 
@@ -173,8 +181,50 @@ def test_every_field_of_a_filter_must_hold(views: Views, where: RunFilter, expec
                 tags=("even", "x") if number % 2 == 0 else ("odd",),
             )
         )
-    assert names(all_pages(views, where)) == expected
-    assert names(all_pages(views, where, limit=1)) == expected
+    for limit in (1, 2, 50):
+        assert names(all_pages(views, where, limit=limit)) == expected
+        assert names(all_pages(views, where, sort="oldest", limit=limit)) == expected[::-1]
+
+
+def test_with_the_oldest_first_runs_that_arrive_come_at_the_end(views: Views) -> None:
+    for number in (1, 2, 3):
+        views.put_run(a_run(number))
+    rows, cursor, _ = views.runs(sort="oldest", limit=2)
+    assert names(rows) == [1, 2]
+    views.put_run(a_run(0))
+    views.put_run(a_run(4))
+    views.remove_run(a_run(2).run)
+    rows, cursor, _ = views.runs(sort="oldest", cursor=cursor, limit=2)
+    assert (names(rows), cursor) == ([3, 4], "")
+
+
+def test_a_cursor_goes_with_the_sort_of_its_list(views: Views) -> None:
+    for number in range(3):
+        views.put_run(a_run(number))
+    newest, oldest = (views.runs(sort=sort, limit=1).cursor for sort in SORTS)
+    with pytest.raises(InvalidInput, match="cursor: is of a list sorted by newest, not by oldest"):
+        views.runs(sort="oldest", cursor=newest)
+    with pytest.raises(InvalidInput, match="cursor: is of a list sorted by oldest, not by newest"):
+        views.runs(cursor=oldest)
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest"])
+@pytest.mark.parametrize("where", [RunFilter(tag="rare"), RunFilter(workflow="nightly", status="failed")])
+def test_where_no_list_is_just_what_is_asked_for_a_page_ends_after_so_many_rows(
+    make_views: MakeViews, where: RunFilter, sort: RunSort
+) -> None:
+    views = make_views(scanned_max=10)
+    for number in range(25):
+        rare = number in (0, 24)
+        views.put_run(a_run(number, tags=("rare",) if rare else (), status="failed" if rare else "running"))
+    first, last = (24, 0) if sort == "newest" else (0, 24)
+    rows, cursor, scanned = views.runs(where, sort=sort)
+    assert (names(rows), bool(cursor), scanned) == ([first], True, 10)
+    rows, cursor, scanned = views.runs(where, sort=sort, cursor=cursor)
+    assert (names(rows), bool(cursor), scanned) == ([], True, 10)
+    rows, cursor, scanned = views.runs(where, sort=sort, cursor=cursor)
+    assert (names(rows), cursor, scanned) == ([last], "", 5)
+    assert views.runs(RunFilter(workflow="nightly"), sort=sort, limit=20).scanned == 0
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "%%%", "W10", "WyIxIiwiMiJd", "ü", "W" * 5_000, "bnVsbA"])
@@ -190,7 +240,7 @@ def test_a_removed_run_is_in_no_list_and_removing_it_again_is_no_error(views: Vi
     views.remove_run(RUN.run)
     views.remove_run(RUN.run)
     assert views.get_run(RUN.run) is None
-    assert views.runs(RunFilter(workflow="nightly")) == ([], "")
+    assert views.runs(RunFilter(workflow="nightly")) == RunPage([], "")
 
 
 def test_a_removed_workflow_is_in_no_list_and_may_come_back_at_an_older_version(views: Views) -> None:
@@ -229,7 +279,7 @@ def test_cleared_views_are_empty_and_take_any_version_again(views: Views) -> Non
         views.put_run(a_run(number))
     views.put_workflow(WORKFLOW)
     views.clear()
-    assert views.runs() == ([], "")
+    assert views.runs() == RunPage([], "")
     assert views.workflows() == ([], "")
     views.put_run(replace(RUN, version=1))
     assert views.get_run(RUN.run) == replace(RUN, version=1)
@@ -268,9 +318,9 @@ _filters = st.builds(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(rows=st.lists(_rows, max_size=14), where=_filters, limit=st.integers(1, 5))
+@given(rows=st.lists(_rows, max_size=14), where=_filters, sort=st.sampled_from(SORTS), limit=st.integers(1, 5))
 def test_paging_shows_every_row_that_matches_once_and_in_order(
-    make_views: Callable[[], Views], rows: list[RunRow], where: RunFilter, limit: int
+    make_views: MakeViews, rows: list[RunRow], where: RunFilter, sort: RunSort, limit: int
 ) -> None:
     views = make_views()
     newest: dict[RunId, RunRow] = {}
@@ -288,5 +338,5 @@ def test_paging_shows_every_row_that_matches_once_and_in_order(
         and (where.since is None or row.requested_at >= where.since)
         and (where.until is None or row.requested_at < where.until)
     ]
-    expected.sort(key=lambda row: (row.requested_at, row.run), reverse=True)
-    assert all_pages(views, where, limit=limit) == expected
+    expected.sort(key=lambda row: (row.requested_at, row.run), reverse=sort == "newest")
+    assert all_pages(views, where, sort=sort, limit=limit) == expected

@@ -84,7 +84,7 @@ def make(path: Path) -> None:
 
 
 def _all_ended(engine: Engine) -> bool:
-    rows, _ = engine.parts.views.runs()
+    rows = engine.parts.views.runs().rows
     workflow = engine.parts.views.get_workflow(LAB_NAME)
     return (
         len(rows) == 2

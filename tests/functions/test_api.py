@@ -86,6 +86,34 @@ def test_pages_stay_right_while_runs_arrive(api: Api) -> None:
     assert {first["runs"][0]["run"], second["runs"][0]["run"]} == {api.run, api.failed}
 
 
+def test_the_oldest_come_first_where_that_is_asked_for_and_new_runs_at_the_end(api: Api) -> None:
+    newest = [row["run"] for row in api.get("/v1/runs").json["runs"]]
+    first = api.get("/v1/runs?sort=oldest&limit=1").json
+    new = api.post("/v1/runs", {"workflow": "sales"}).json["run"]
+    rest = api.get(f"/v1/runs?sort=oldest&limit=5&cursor={first['cursor']}").json
+
+    assert [row["run"] for row in first["runs"] + rest["runs"]] == [*newest[::-1], new]
+    assert (rest["cursor"], rest["scan"]) == ("", None)
+
+
+def test_a_cursor_of_another_sort_and_a_sort_that_is_none_are_refused(api: Api) -> None:
+    cursor = api.get("/v1/runs?limit=1").json["cursor"]
+
+    told = api.get(f"/v1/runs?sort=oldest&cursor={cursor}").problems
+    assert told == {"cursor": "is of a list sorted by newest, not by oldest"}
+    assert api.get("/v1/runs?sort=owner").problems.keys() == {"sort"}
+
+
+def test_a_list_tells_how_many_runs_it_looked_through_where_none_is_kept_for_the_filter(api: Api) -> None:
+    for query in ("tag=research", "workflow=lab&status=failed"):
+        told = api.get(f"/v1/runs?{query}").json
+        assert [row["run"] for row in told["runs"]] == [api.failed], query
+        assert told["scan"]["rows"] in (1, 2), query
+        assert not told["scan"]["stopped"], query
+    for query in ("", "workflow=lab", "status=failed", "owner=bob", "since=2020-01-01T00:00:00Z"):
+        assert api.get(f"/v1/runs?{query}").json["scan"] is None, query
+
+
 def test_jobs_are_read_by_the_page(api: Api) -> None:
     first = api.get(f"{at(api.run)}/jobs?limit=1").json
     second = api.get(f"{at(api.run)}/jobs?limit=1&after={first['after']}").json

@@ -138,7 +138,7 @@ def test_a_run_goes_from_queue_to_target_to_report_to_the_next_job(deployed: Dep
     handler(sqs_event('{"job": "load"}'), Context())
     assert state_of(deployed, run).outcome == "succeeded"
     relay_handler(deployed.aws.reader, deployed.aws.settle)(stream_event(run_stream(run)), Context())
-    rows, _ = deployed.aws.views.runs(RunFilter(status="succeeded"))
+    rows = deployed.aws.views.runs(RunFilter(status="succeeded")).rows
     assert [row.run for row in rows] == [run]
 
 
