@@ -63,7 +63,8 @@ Status = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
 class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Each is built by the first call that sends one: none of the others waits for it.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class NoQuery(_Query):
@@ -135,7 +136,7 @@ class Files(_Query):
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Because(_Body):
