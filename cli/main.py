@@ -68,8 +68,8 @@ COMMANDS: dict[str, Entry] = {
     "rerun": Entry("Runs", "cli.commands.asking", "Do a finished run, or parts of it, again."),
     "mark": Entry("Runs", "cli.commands.asking", "Declare how a job ended, in your name."),
     "prune": Entry("Keeping", "cli.commands.keeping", "Remove old finished runs and their files."),
-    "rebuild": Entry("Keeping", "cli.commands.keeping", "Make the lists again from the events alone."),
-    "verify": Entry("Keeping", "cli.commands.keeping", "Check what must always hold, on the real history."),
+    "rebuild": Entry("Keeping", "cli.commands.history", "Make the lists again from the events alone."),
+    "verify": Entry("Keeping", "cli.commands.history", "Check what must always hold, on the real history."),
     "completion": Entry("Keeping", "cli.commands.keeping", "Print the completion script of a shell."),
 }
 

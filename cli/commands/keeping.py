@@ -1,10 +1,10 @@
-"""Looking after a home: prune, rebuild, verify, doctor; and the shells' completion scripts."""
+"""Looking after a home: prune, doctor; and the shells' completion scripts."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.bootstrap import LocalParts
-    from shared.ids import RunId, StreamName
-    from shared.ports import RunRow, WorkflowRow
+    from shared.ids import RunId
+    from shared.ports import RunRow
 
-VIOLATIONS_SHOWN_MAX = 1_000
-DIFFERENCES_SHOWN = 20
 DISK_LOW_BYTES = 512 * 1024 * 1024
 DISK_EMPTY_BYTES = 16 * 1024 * 1024
-PROGRESS_EVERY_STREAMS = 500
 
 
 # --- prune ------------------------------------------------------------------------------------------------------------
@@ -136,201 +133,6 @@ def _remove_leftovers(session: Session, parts: "LocalParts", before: "datetime")
         old = directory.stat(follow_symlinks=False).st_mtime < before.timestamp()
         if old and "@" in directory.name and not parts.store.read(run_stream(RunId(directory.name)), limit=1):
             _remove(directory)
-
-
-# --- rebuild ----------------------------------------------------------------------------------------------------------
-
-
-@command()
-@pass_session
-def rebuild(session: Session) -> None:
-    """Make the lists of runs and workflows again from the events alone, and say whether they were right.
-
-    Nothing is lost by it: the lists are only ever derived. It may be done while an engine is up.
-    """
-    from cli.writing import put
-    from shared.errors import CorruptStream, UnknownEvents
-
-    problems: list[str] = []
-    with session.writing() as writing:
-        parts = writing.parts
-        position = parts.store.position()
-        rows: dict[StreamName, RunRow | WorkflowRow | None] = {}
-        for stream in _streams(parts):
-            try:
-                rows[stream] = _row_from_events(parts, stream)
-            except (CorruptStream, UnknownEvents) as error:
-                problems.append(f"{stream}: {error}")
-        with parts.database.batch():
-            # Whatever moved while we read is read again, now that nobody else can write.
-            moved = parts.store.moved_since(position)
-            for stream in dict.fromkeys(stream for _, stream in moved):
-                if stream.startswith(("run#", "workflow#")):
-                    rows[stream] = _row_from_events(parts, stream)
-            differences = _differences(parts, rows)
-            parts.views.clear()
-            for row in rows.values():
-                put(parts, row)
-    runs = sum(1 for stream in rows if stream.startswith("run#"))
-    workflows = len(rows) - runs
-    if session.json:
-        session.answer(
-            {
-                "runs": runs,
-                "workflows": workflows,
-                "equal": not differences,
-                "differences": differences,
-                "problems": problems,
-            }
-        )
-    else:
-        _tell_rebuilt(session, runs, workflows, differences, problems)
-    if problems:
-        raise click.exceptions.Exit(1)
-
-
-def _tell_rebuilt(session: Session, runs: int, workflows: int, differences: list[str], problems: list[str]) -> None:
-    from cli.terminal import Cell, counts
-
-    terminal = session.terminal
-    terminal.line(f"rebuilt the lists from the events: {counts(runs, 'run')}, {counts(workflows, 'workflow')}")
-    for line in differences[:DIFFERENCES_SHOWN]:
-        terminal.line("    ", Cell("~ ", "yellow"), line)
-    if not differences:
-        terminal.line(Cell("they were equal to what was there before", "green"))
-    else:
-        terminal.line(Cell(f"{counts(len(differences), 'row')} differed and are right now", "yellow"))
-    for problem in problems:
-        terminal.line(Cell("left out: ", "bold red"), problem)
-
-
-def _streams(parts: "LocalParts") -> "Iterator[StreamName]":
-    for kind in ("workflow", "run"):
-        after = ""
-        while names := parts.store.streams(kind, after=after):
-            yield from names
-            after = names[-1]
-
-
-def _row_from_events(parts: "LocalParts", stream: "StreamName") -> "RunRow | WorkflowRow | None":
-    from cli.writing import row_for
-
-    # From the first commit on: a snapshot is derived as well.
-    loaded = parts.loader.load_as_of(stream)
-    return row_for(parts, loaded.state, loaded.version)
-
-
-def _differences(parts: "LocalParts", rows: "dict[StreamName, RunRow | WorkflowRow | None]") -> list[str]:
-    from shared.ids import run_stream
-    from shared.ports import RunFilter, RunRow, WorkflowRow
-
-    found = []
-    for stream, row in rows.items():
-        before: RunRow | WorkflowRow | None = None
-        if isinstance(row, RunRow):
-            before = parts.views.get_run(row.run)
-        elif isinstance(row, WorkflowRow):
-            before = parts.views.get_workflow(row.workflow)
-        if row != before:
-            fields = (
-                []
-                if row is None or before is None
-                else [name for name in row.__slots__ if _field(row, name) != _field(before, name)]
-            )
-            found.append(f"{stream}: {', '.join(fields) if fields else 'was not listed'}")
-    cursor = ""
-    while True:
-        listed, cursor, _ = parts.views.runs(RunFilter(), cursor=cursor, limit=1000)
-        found += [
-            f"{run_stream(row.run)}: was listed and has no events" for row in listed if run_stream(row.run) not in rows
-        ]
-        if not cursor:
-            return found
-
-
-def _field(row: "RunRow | WorkflowRow", name: str) -> Any:
-    return getattr(row, name)
-
-
-# --- verify -----------------------------------------------------------------------------------------------------------
-
-
-@command()
-@click.argument("run", required=False)
-@pass_session
-def verify(session: Session, run: str | None) -> None:
-    """Check on the real history what must always hold, of all streams or of one RUN.
-
-    Nothing ran twice, nothing was lost, nothing that had ended changed, every commit is as it was written. Exit code 1 when
-    something does not hold.
-    """
-    from cli.finding import find_run
-    from cli.terminal import Cell, counts
-    from cli.writing import row_for
-    from shared.bootstrap import utc_now
-    from shared.ids import run_stream
-    from shared.usecases.verify import Progress, Violation, verify_stream
-    from shared.usecases.verify import verify as check
-
-    terminal = session.terminal
-    last: list[Progress] = []
-
-    def note(progress: Progress) -> None:
-        last[:] = [progress]
-
-    with session.reading() as parts:
-        damages = parts.database.damages() if run is None else []
-        found: list[Violation] = []
-        if run is not None:
-            stream = run_stream(find_run(parts, run))
-            found = verify_stream(parts.loader.records(stream), parts.plans)
-        else:
-            for violation in check(
-                parts.store,
-                parts.plans,
-                now=utc_now(),
-                dues=parts.dues,
-                views=parts.views,
-                derive=lambda _stream, state, version: row_for(parts, state, version),
-                progress=note,
-            ):
-                found.append(violation)
-                if len(found) >= VIOLATIONS_SHOWN_MAX:
-                    break
-    if session.json:
-        session.answer(
-            {
-                "clean": not found and not damages,
-                "streams": last[0].streams if last else 1 if run is not None else 0,
-                "commits": last[0].commits if last else None,
-                "events": last[0].events if last else None,
-                "damages": damages,
-                "violations": [
-                    {
-                        "invariant": one.invariant,
-                        "stream": one.stream,
-                        "version": one.version,
-                        "message": one.message,
-                    }
-                    for one in found
-                ],
-            }
-        )
-    else:
-        for damage in damages:
-            terminal.line(Cell("damaged: ", "bold red"), damage)
-        for one in found:
-            at = f" version {one.version}" if one.version else ""
-            terminal.line(Cell(f"{one.invariant} ", "bold red"), Cell(f"{one.stream}{at}: ", "bold"), one.message)
-        looked = (
-            f"{counts(last[0].streams, 'stream')} with {counts(last[0].commits, 'commit')}" if last else "looked at"
-        )
-        if found or damages:
-            terminal.line(f"{counts(len(found) + len(damages), 'violation')} in {looked}")
-        else:
-            terminal.line(Cell("everything holds", "green"), f": {looked if run is None else run}")
-    if found or damages:
-        raise click.exceptions.Exit(1)
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------

@@ -1,24 +1,33 @@
-"""An AWS account as `runfold doctor --stack` asks it: read-only questions, each bounded in time, and all of them together.
+"""An AWS account and a deployment in it, as the command reaches them with the credentials of a person.
 
-What it promises: whatever goes wrong, an answer that did not come is one error of ours, `Unanswered`, which says what to allow or mend.
-Nothing is ever written.
+`Account` asks read-only questions for `runfold doctor --stack`, each bounded in time, and all of them together: whatever goes wrong, an answer that
+did not come is one error of ours, `Unanswered`, which says what to allow or mend. `Operated` is the engine's own parts on a
+deployment's tables, for `runfold verify` and `runfold rebuild`: of these only the second writes, and never to the events.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
 
-from shared.errors import InvalidInput, Problem, RunfoldError
-from shared.ids import workflow_stream
+from shared.bootstrap.aws import CONNECT_SECONDS as ENGINE_CONNECT_SECONDS
+from shared.bootstrap.aws import READ_SECONDS as ENGINE_READ_SECONDS
+from shared.bootstrap.aws import RHYTHM, SDK_TRIES, Aws
+from shared.errors import InvalidInput, NotFound, Problem, RunfoldError
+from shared.ids import StreamName, workflow_stream
+from shared.ports import RunRow, WorkflowRow
 from shared.settings import Settings
+from shared.state.run import Run
 from shared.state.workflow import WorkflowState
+from shared.stores.aws import translated
 from shared.stores.dynamodb import DynamoStore, DynamoViews
 from shared.stores.s3 import S3Documents
 from shared.usecases.loading import Loader, PlanCache
+from shared.views.rows import run_row, workflow_row
 from shared.workflow.document import Workflow
 
 CONNECT_SECONDS = 3
@@ -117,6 +126,22 @@ class Account:
             raise self._translated(error, service, action, region) from error
         return found
 
+    def settings(self, stack: str) -> Settings:
+        """What a deployment's functions are told, which names everything else. Raises `Unanswered`, `NotFound`, `InvalidInput`."""
+        listed = self.listed("cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=stack)
+        functions = [
+            one.get("PhysicalResourceId", "") for one in listed if one["ResourceType"] == "AWS::Lambda::Function"
+        ]
+        dispatch = next((name for name in functions if name.endswith("-dispatch")), None)
+        if dispatch is None:
+            raise NotFound(f"{stack} has no function `dispatch`: it is none of ours, or not complete")
+        told = self.ask("lambda", "get_function_configuration", FunctionName=dispatch)
+        return Settings.read(told.get("Environment", {}).get("Variables", {}))
+
+    def operated(self, settings: Settings) -> "Operated":
+        """A deployment's parts, reached with these credentials."""
+        return Operated(settings, self._session)
+
     def live_documents(self, settings: Settings) -> Iterator[tuple[str, Workflow]]:
         """The workflows of a deployment that are in service, by name. Raises `StoreUnavailable`, `CorruptStream`, `UnknownEvents`."""
         dynamodb, _ = self._prepared("dynamodb", "query", None)
@@ -170,3 +195,60 @@ class Account:
             return Unanswered("refused", str(error))
         self._silent.add((service, region or self.region))
         return Unanswered("unreachable", f"{action}: no answer: {error}")
+
+
+class Operated(Aws):
+    """The engine's parts on a deployment's tables, with the credentials of whoever operates it, and at rest: nothing is sent to targets."""
+
+    patience = RHYTHM.patience
+    """How late a look may be that only repairs."""
+
+    def __init__(self, settings: Settings, session: boto3.Session) -> None:
+        super().__init__(settings)
+        self._session = session
+
+    def client(self, service: str) -> Any:
+        config = Config(
+            connect_timeout=ENGINE_CONNECT_SECONDS,
+            read_timeout=ENGINE_READ_SECONDS,
+            retries={"total_max_attempts": SDK_TRIES, "mode": "standard"},
+        )
+        return self._session.client(service, config=config)  # type: ignore[call-overload]
+
+    def with_events(self, table: str) -> "Operated":
+        """The same with another table of events, restored ones for instance."""
+        return Operated(replace(self.settings, events_table=table), self._session)
+
+    def row_of(self, _stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | None:
+        """What lists should show for a stream's state; None for streams that no list shows."""
+        match state:
+            case Run():
+                return run_row(state, version)
+            case WorkflowState():
+                return workflow_row(state, version, self.plans((state.live or state.versions[-1]).document))
+            case _:
+                return None
+
+    def without_beginning(self) -> Iterator[tuple[StreamName, int]]:
+        """Streams whose first commits are gone, with the first version that is there: no index has them, so the whole table is read.
+
+        A table gives the items of one stream together and in order, so nothing has to be remembered but the last of them.
+        """
+        before = ""
+        start: dict[str, Any] = {}
+        while True:
+            with translated(f"read table {self.settings.events_table}"):
+                answer = self._dynamodb.scan(
+                    TableName=self.settings.events_table,
+                    ProjectionExpression="#stream, #version",
+                    ExpressionAttributeNames={"#stream": "stream", "#version": "version"},
+                    **start,
+                )
+            for item in answer["Items"]:
+                stream, version = item["stream"]["S"], int(item["version"]["N"])
+                if stream != before and version != 1:
+                    yield StreamName(stream), version
+                before = stream
+            if "LastEvaluatedKey" not in answer:
+                return
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}

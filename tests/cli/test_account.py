@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 from cli.commands.account import FUNCTIONS, look_at_account
 from cli.commands.keeping import Finding
 from shared.bootstrap.account import SECONDS_MAX, Account, Unanswered
+from shared.errors import NotFound
 from shared.settings import Settings
 from shared.workflow.reading import read
 from tests.cli.calling import Runfold, ssm
@@ -431,6 +432,14 @@ def test_a_service_that_does_not_answer_is_asked_once(monkeypatch: pytest.Monkey
         account.ask("sns", "list_subscriptions")
 
 
+def test_a_deployment_s_settings_are_those_that_its_functions_are_told() -> None:
+    assert Scripted(sound()).settings(STACK) == SETTINGS
+    with pytest.raises(NotFound, match="none of ours"):
+        Scripted({**sound(), "ListStackResources": {"StackResourceSummaries": []}}).settings(STACK)
+    with pytest.raises(Unanswered, match="does not exist"):
+        Scripted({**sound(), "ListStackResources": Refusal("ValidationError", "it does not exist")}).settings(STACK)
+
+
 def test_nothing_but_reading_is_ever_asked_for() -> None:
     account = Scripted(sound(), container())
     list(look_at_account(account, STACK, now=NOW))
@@ -483,6 +492,7 @@ def test_an_account_that_does_not_answer_is_told_in_words(runfold: Runfold, monk
     ],
 )
 def test_wrong_use_is_told_before_anything_is_asked(runfold: Runfold, words: list[str], text: str) -> None:
-    answer = runfold("doctor", *words)
-    assert answer.code == 2
-    assert text in answer.err
+    for command in ("doctor", "verify", "rebuild"):
+        answer = runfold(command, *words)
+        assert answer.code == 2
+        assert text in answer.err

@@ -457,6 +457,35 @@ def test_rebuild_mends_lists_that_are_wrong_and_says_so(runfold: Runfold) -> Non
     assert runfold.good("runs", "--json").json == before
 
 
+def test_rebuild_brings_back_a_due_row_that_was_lost_and_a_dry_run_only_says_so(runfold: Runfold) -> None:
+    """fault 34, of our own messages"""
+    import sqlite3
+
+    runfold.register(schedule={"cron": "0 2 * * *"})
+    run = runfold.run()
+    with sqlite3.connect(runfold.home / "runfold.db") as database:
+        database.execute("DELETE FROM dues")
+    database.close()
+    assert {one["invariant"] for one in runfold("verify", "--json").json["violations"]} == {"I7"}
+    told = runfold.good("rebuild", "--dry-run", "--json").json
+    assert (told["due"], told["equal"], told["dry_run"]) == (2, False, True)
+    assert runfold("verify", "--json").code == 1
+    assert runfold.good("rebuild", "--json").json["due"] == 2
+    assert runfold.good("verify", "--json").json["clean"]
+    assert runfold.good("rebuild", "--json").json["equal"]
+    with runfold.engine():
+        eventually(lambda: runfold.good("show", run, "--json").json, lambda shown: shown["status"] == "succeeded")
+
+
+def test_verify_looks_only_at_runs_of_late_when_asked_to(runfold: Runfold) -> None:
+    runfold.register()
+    runfold.run()
+    assert runfold.good("verify", "--since", "1h", "--json").json["skipped"] == 0
+    assert runfold.good("verify", "--since", "2999-01-01", "--json").json["skipped"] == 1
+    assert "1 run of before left out" in runfold.good("verify", "--since", "2999-01-01").out
+    assert runfold("verify", "--since", "soon").code == 2
+
+
 def test_doctor_finds_what_is_wrong_with_the_settings(runfold: Runfold) -> None:
     runfold.register(ssm("a", "true"))
     (runfold.home / "settings.yaml").write_text("hots: {}\ncontainers: dockr\n")

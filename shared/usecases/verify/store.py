@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from shared.codec import events_in
 from shared.decide.deadlines import deadlines
-from shared.effects import due_of_run, due_of_workflow
+from shared.effects import NO_PATIENCE, due_of_run, due_of_workflow
 from shared.errors import CorruptStream, NotFound, UnknownEvents
 from shared.events import DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
-from shared.ids import RunId, StreamName, WorkflowName, kind_of, subject_of
-from shared.ports import PAGE_MAX, Dues, EventStore, Record, RunRow, Views, WorkflowRow
+from shared.ids import RunId, StreamName, WorkflowName, kind_of, run_stream, subject_of, workflow_stream
+from shared.ports import PAGE_MAX, Dues, EventStore, Record, RunFilter, RunRow, Views, WorkflowRow
 from shared.state.document import Upload, fold_document
 from shared.state.run import NotRequested, Plans, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
@@ -44,6 +44,8 @@ class Progress:
     stream: StreamName
     handles_forgotten: int = 0
     """Not 0: the store has more executions than are remembered, so I1 across streams is checked for the recent ones only."""
+    skipped: int = 0
+    """Runs that were asked for before `since`."""
 
 
 def verify_stream(
@@ -80,16 +82,24 @@ def verify(
     views: Views | None = None,
     derive: Derive | None = None,
     causes: frozenset[str] | None = None,
+    since: datetime | None = None,
+    patience: timedelta = NO_PATIENCE,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Violation]:
     """Check every stream, and, where given, that due rows (I7) and views (I8, with `derive`) agree with it.
 
+    `since`: of runs only those that were asked for then or later, whole. `patience` is that of the engine whose stores these are.
     Reads only. Streams may move meanwhile: what is said of rows and views is looked at again before it is reported.
     """
     handles = Handles()
-    streams = commits = events = 0
+    streams = commits = events = skipped = 0
     for kind in KINDS:
-        for stream in _streams(store, kind):
+        for stream in streams_of(store, kind):
+            if kind == "run" and since is not None and _began_before(store, stream, since):
+                skipped += 1
+                if progress is not None:
+                    progress(Progress(streams, commits, events, stream, handles.forgotten, skipped))
+                continue
             checker = StreamChecker(stream, plans, handles, causes)
             streams += 1
             for page in _pages(store, stream):
@@ -97,14 +107,50 @@ def verify(
                     yield from checker.check(record)
                 commits += len(page)
                 if progress is not None:
-                    progress(Progress(streams, commits, checker.events + events, stream, handles.forgotten))
+                    progress(Progress(streams, commits, checker.events + events, stream, handles.forgotten, skipped))
             events += checker.events
-            around = list(_around(checker, now, dues, views, derive))
+            around = list(_around(checker, now, dues, views, derive, patience))
             if around and not store.read(stream, after=checker.version, limit=1):
                 yield from around
+    if views is not None:
+        yield from _listed_without_events(store, views, since)
 
 
-def _streams(store: EventStore, kind: str) -> Iterator[StreamName]:
+def _began_before(store: EventStore, stream: StreamName, since: datetime) -> bool:
+    first = store.read(stream, limit=1)
+    return bool(first) and first[0].at < since
+
+
+def _listed_without_events(store: EventStore, views: Views, since: datetime | None) -> Iterator[Violation]:
+    for stream in listed_streams(views, PAGE_MAX, since=since):
+        first = store.read(stream, limit=1)
+        if not first:
+            yield Violation(
+                "I8", stream, 0, "it is listed, and there is no event of it: rebuild the lists, or restore it"
+            )
+        elif first[0].version != 1:
+            # Streams are found by their first commits, so this one was not looked at above.
+            yield Violation("I9", stream, first[0].version, "its first commit is gone")
+
+
+def listed_streams(views: Views, limit: int, *, since: datetime | None = None) -> Iterator[StreamName]:
+    """Of every workflow and run that lists show, page by page; of runs those that were asked for since then."""
+    cursor = ""
+    while True:
+        workflows, cursor = views.workflows(cursor=cursor, limit=limit)
+        yield from (workflow_stream(row.workflow) for row in workflows)
+        if not cursor:
+            break
+    while True:
+        page = views.runs(RunFilter(since=since), cursor=cursor, limit=limit)
+        yield from (run_stream(row.run) for row in page.rows)
+        cursor = page.cursor
+        if not cursor:
+            return
+
+
+def streams_of(store: EventStore, kind: str) -> Iterator[StreamName]:
+    """Every stream of a kind, page by page."""
     after = ""
     while page := store.streams(kind, after=after, limit=PAGE_MAX):
         yield from page
@@ -243,24 +289,30 @@ def _unflagged(name: str, at: datetime) -> str:
 
 
 def _around(
-    checker: StreamChecker, now: datetime, dues: Dues | None, views: Views | None, derive: Derive | None
+    checker: StreamChecker,
+    now: datetime,
+    dues: Dues | None,
+    views: Views | None,
+    derive: Derive | None,
+    patience: timedelta,
 ) -> Iterator[Violation]:
     state = checker.state
     if state is None or isinstance(state, NotRequested | NotRegistered):
         return
     row = dues.get(checker.stream) if dues is not None else None
     if dues is not None:
-        yield from _due(checker, state, row, now)
+        yield from _due(checker, state, row, now, patience)
     if views is not None and derive is not None:
         yield from _view(checker, state, views, derive, row, dues is not None, now)
 
 
-def _due(checker: StreamChecker, state: State, row: datetime | None, now: datetime) -> Iterator[Violation]:
+def needed_by(state: State, row: datetime | None, now: datetime, patience: timedelta) -> datetime | None:
+    """By when a stream must be looked at, if its due row does not see to that; None if it does, or if nothing can happen any more."""
     needed: datetime | None = None
     first: datetime | None = None
     match state:
         case Run() if not state.finished:
-            needed = due_of_run(state, now)
+            needed = due_of_run(state, now, patience=patience)
             moments = (
                 one.at for name in state.live for one in deadlines(state.jobs[name], state.plan.jobs[name], state.round)
             )
@@ -272,18 +324,27 @@ def _due(checker: StreamChecker, state: State, row: datetime | None, now: dateti
         case _:
             pass
     if needed is None:
-        return
+        return None
     if row is None:
+        return needed if first is None else min(first, needed)
+    if first is not None and row > first:
+        return first
+    return needed if row > needed + POLL_SLACK else None
+
+
+def _due(
+    checker: StreamChecker, state: State, row: datetime | None, now: datetime, patience: timedelta
+) -> Iterator[Violation]:
+    needed = needed_by(state, row, now, patience)
+    if needed is not None and row is None:
         yield checker.violation("I7", "it is alive and has no due row, so nobody will look at it")
         return
-    if first is not None and row > first:
-        yield checker.violation(
-            "I7", f"its due row is at {row.isoformat()}, and it is to be looked at by {first.isoformat()}"
-        )
-    elif row > needed + POLL_SLACK:
+    if needed is not None and row is not None:
         yield checker.violation(
             "I7", f"its due row is at {row.isoformat()}, and it is to be looked at by {needed.isoformat()}"
         )
+    if row is None:
+        return
     for name, flag_at in checker.pending_stops():
         # A row later than that: somebody looked, or will look, without flagging it.
         if flag_at < row:
@@ -304,7 +365,7 @@ def _view(
         return
     subject = subject_of(checker.stream)
     shown = views.get_run(RunId(subject)) if isinstance(right, RunRow) else views.get_workflow(WorkflowName(subject))
-    version = 0 if shown is None else shown.version if isinstance(shown, RunRow) else shown.stream_version
+    version = version_of(shown)
     if version == checker.version:
         if shown != right:
             wrong = [name for name in right.__slots__ if getattr(shown, name) != getattr(right, name)]
@@ -320,3 +381,8 @@ def _view(
         if lost:
             what = "nothing" if shown is None else f"version {version}"
             yield checker.violation("I8", f"the views show {what} of version {checker.version}: rebuild them")
+
+
+def version_of(row: RunRow | WorkflowRow | None) -> int:
+    """Of the stream when the row was derived; 0 when there is none."""
+    return 0 if row is None else row.version if isinstance(row, RunRow) else row.stream_version
