@@ -288,7 +288,16 @@ class AtHome:
             isinstance(one.phase, Done) or state.finished,
         )
 
-    def output(self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str) -> Page:
+    def output(
+        self,
+        run: str,
+        job: str,
+        attempt: int,
+        *,
+        stream: Literal["out", "err"] | None,
+        cursor: str,
+        wait: bool,  # noqa: ARG002  (looking at files costs so little that whoever waits may look again)
+    ) -> Page:
         from shared.executors.process import ProcessExecutor
 
         executor = ProcessExecutor(self._session.home.path, environment={}, now=utc_now)

@@ -152,8 +152,10 @@ class Reach(Protocol):
 
     def attempts(self, run: str, job: str) -> Attempts: ...
 
-    def output(self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str) -> Page:
-        """`NotFound`, saying why, when there is none."""
+    def output(
+        self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str, wait: bool
+    ) -> Page:
+        """`NotFound`, saying why, when there is none. `wait`: for more, or the attempt's end, some seconds at most."""
         ...
 
     def files(self, run: str, *, saved_only: bool) -> list[Object]:

@@ -60,6 +60,8 @@ RUNS_SCANNED_MAX = 5_000
 WORKFLOWS_MAX = 1_000
 POLL_SECONDS = (0.2, 3.0)
 """Between looks at a run that is waited for: soon after a change, and then less and less often."""
+LOG_WAIT_SECONDS = 15
+"""For which an API is asked to hold its answer while a log stands still."""
 OUTAGE_SECONDS_MAX = 120.0
 """For so long an engine may be unreachable while a run is waited for."""
 _AGAIN = frozenset({429, 502, 503, 504})
@@ -605,9 +607,12 @@ class Remote:
         known = tuple(attempt["attempt"] for attempt in one["attempts"])
         return Attempts(known, known[:-1] if one["status"] in _OPEN else known, one["status"] in ENDED)
 
-    def output(self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str) -> Page:
+    def output(
+        self, run: str, job: str, attempt: int, *, stream: Literal["out", "err"] | None, cursor: str, wait: bool
+    ) -> Page:
         path = _at("runs", run, f"/jobs/{quote(job, safe='')}/attempts/{attempt}/logs")
-        page = self._client.get(path, {"stream": stream, "cursor": cursor})
+        seconds = LOG_WAIT_SECONDS if wait else None
+        page = self._client.get(path, {"stream": stream, "cursor": cursor, "wait": seconds})
         if page["absent"]:
             raise NotFound(page["absent"])
         return Page(tuple(page["lines"]), page["cursor"], page["complete"])

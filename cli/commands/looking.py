@@ -451,7 +451,7 @@ def _lines(
             yield from _pause()
             continue
         try:
-            page = engine.output(run, job, number, stream=stream, cursor=cursor)
+            page = engine.output(run, job, number, stream=stream, cursor=cursor, wait=follow)
         except NotFound:
             if follow and not state.ended:
                 yield from _pause()

@@ -50,17 +50,21 @@ def serve_home(
     origins: tuple[str, ...] = (),
     demand_token: bool = False,
     user: str | None = None,
+    wait_seconds_max: float | None = None,
 ) -> Iterator[Serving]:
     """Serve the home's API while the block runs. Port 0 takes a free one.
 
-    `origins`: of web pages that may call. `demand_token`: also when only this machine can reach it. `Rejected` when the address
+    `wait_seconds_max`: how long calls may wait for news, if less than elsewhere. `origins`: of web pages that may call. `demand_token`: also when only this machine can reach it. `Rejected` when the address
     cannot be had, or the token's file is not fit.
     """
     token = token_of(home) if demand_token or not is_loopback(host) else None
-    handler = _AtFirstRequest(home, user or _user(), token, origins)
+    handler = _AtFirstRequest(home, user or _user(), token, origins, wait_seconds_max)
     try:
         with serve(handler, host=host, port=port, guarded=token is None, origins=origins) as server:
-            yield Serving(server.url, token, server)
+            try:
+                yield Serving(server.url, token, server)
+            finally:
+                handler.closing.set()
     finally:
         handler.close()
 
@@ -68,7 +72,11 @@ def serve_home(
 class _AtFirstRequest:
     """Makes the real handler when somebody calls: an engine that nobody asks anything stays small."""
 
-    def __init__(self, home: Home, user: str, token: str | None, origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, home: Home, user: str, token: str | None, origins: tuple[str, ...], wait_seconds_max: float | None
+    ) -> None:
+        self.closing = threading.Event()
+        self._wait_seconds_max = wait_seconds_max
         self._home = home
         self._user = user
         self._token = token
@@ -91,7 +99,7 @@ class _AtFirstRequest:
     def _make(self) -> "Handler":
         from functions.api.handler import make_handler
         from functions.api.principals import local_principal
-        from functions.api.service import ApiService
+        from functions.api.service import WAIT_SECONDS_MAX, ApiService
 
         files = self._files = HomeFiles(self._home)
         return make_handler(
@@ -103,6 +111,8 @@ class _AtFirstRequest:
                 acting=files.acting,
                 release=release(),
                 cors_origins=self._origins,
+                wait_seconds_max=WAIT_SECONDS_MAX if self._wait_seconds_max is None else self._wait_seconds_max,
+                pause=self.closing.wait,
             )
         )
 

@@ -14,6 +14,8 @@ from shared.settings import Settings
 
 ANSWER_BYTES_MAX = 5_500_000
 """Lambda passes on 6 MB, the headers included."""
+LOOK_EVERY_SECONDS = 1.0
+"""For a call that waits: each look asks CloudWatch, which takes few such requests a second of a whole account."""
 
 _settings = Settings.read(os.environ)
 _aws = Aws(_settings)
@@ -36,6 +38,7 @@ handler = doorway(
             release=_settings.release,
             cors_origins=_settings.listed("cors_origins"),
             answer_bytes_max=ANSWER_BYTES_MAX,
+            look_every_seconds=LOOK_EVERY_SECONDS,
         )
     ),
 )

@@ -15,6 +15,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,10 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 FILE_KEY = "runfoldFile"
 """In an answer to the embedded server: the path of a file to be sent as the body, however large it is."""
+WAIT_KEY = "runfoldWait"
+"""Within this file: the seconds that the caller waits, and what stands still until then."""
+WAITING_MAX = 24
+"""Calls that wait at once; others are answered as it is now. Half of what the embedded server keeps open."""
 GZIP_BYTES_MIN = 1_024
 """Shorter answers do not become shorter."""
 GZIP_LEVEL = 5
@@ -60,6 +65,7 @@ class _Api:
     def __init__(self, service: ApiService) -> None:
         self._service = service
         self._turn = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING_MAX)
         self._patterns = [(re.compile(_pattern(route.path)), route) for route in ROUTES]
         self._resolver = APIGatewayHttpResolver(cors=_cors(service.cors_origins), debug=False)
         for route in ROUTES:
@@ -71,14 +77,35 @@ class _Api:
         request_id = _request_id(event)
         head = _method(event) == "HEAD"
         try:
-            with self._in_turn():
-                answer = self._resolver.resolve(_as_get(event) if head else event, context)
+            answer = self._when_there_is_news(_as_get(event) if head else event, context)
         except StoreUnavailable as error:
             answer = _problem(error, request_id)
         except Exception as error:
             logger.exception("request %s failed outside of its operation", request_id)
             answer = _problem(error, request_id)
         return self._finished(answer, event, request_id, head=head)
+
+    def _when_there_is_news(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Ask as often as it takes, a turn for each look: whoever waits holds up nobody."""
+        answer, waiting = self._asked(event, context)
+        if waiting is None or not self._waiting.acquire(blocking=False):
+            return answer
+        try:
+            seconds, _, still = waiting.partition(" ")
+            until = time.monotonic() + min(float(seconds), self._service.wait_seconds_max)
+            while waiting is not None and waiting.partition(" ")[2] == still:
+                left = until - time.monotonic()
+                if left <= 0 or self._service.pause(min(left, self._service.look_every_seconds)):
+                    break
+                answer, waiting = self._asked(event, context)
+        finally:
+            self._waiting.release()
+        return answer
+
+    def _asked(self, event: dict[str, Any], context: Any) -> tuple[dict[str, Any], str | None]:
+        with self._in_turn():
+            answer = self._resolver.resolve(event, context)
+        return answer, (answer.get("headers") or {}).pop(WAIT_KEY, None)
 
     @contextmanager
     def _in_turn(self) -> "Iterator[None]":
@@ -95,10 +122,14 @@ class _Api:
         def operation(**path: str) -> Response[Any]:
             event = self._resolver.current_event.raw_event
             call = self._call(route, event, path)
-            if not route.writes:
-                return self._response(route.serve(call), event)
-            with self._service.acting():
-                return self._response(route.serve(call), event)
+            if route.writes:
+                with self._service.acting():
+                    return self._response(route.serve(call), event)
+            answer = route.serve(call)
+            response = self._response(answer, event)
+            if answer.waiting and (seconds := getattr(call.query, "wait", 0)):
+                response.headers[WAIT_KEY] = f"{seconds} {answer.waiting}"
+            return response
 
         return operation
 

@@ -270,7 +270,8 @@ def output(call: Call) -> Answer:
             "cursor": page.cursor,
             "complete": page.complete,
             "absent": page.absent,
-        }
+        },
+        waiting="" if page.lines or page.complete else f"{page.attempt} {page.ended}",
     )
 
 

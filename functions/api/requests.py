@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from functions.api.service import WAIT_SECONDS_MAX
 from shared.errors import InvalidInput, Problem
 from shared.ids import NAME_PATTERN
 from shared.ports import SCANNED_MAX
@@ -124,6 +125,12 @@ class PageOfOutput(_Query):
     stream: Literal["out", "err"] | None = Field(None, description="Standard output or standard error alone.")
     cursor: Cursor = ""
     bytes: int = Field(1 << 18, ge=1, le=LOG_BYTES_MAX, description="About so much text on a page.")
+    wait: int = Field(
+        0,
+        ge=0,
+        le=WAIT_SECONDS_MAX,
+        description="Seconds to wait where nothing is new: answered as soon as there is more, or the attempt has begun or ended.",
+    )
 
 
 class OneFile(_Query):

@@ -1,5 +1,6 @@
 """What the API stands on, and what one call and its answer are made of."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,10 +17,20 @@ from shared.usecases.queries import AsOf, FoundRun, FoundWorkflow, Queries, Sees
 BODY_BYTES_MAX = 6 * 1024 * 1024
 """What Lambda takes; the embedded server keeps to it too, so that documents do not outgrow the other engine unnoticed."""
 
+WAIT_SECONDS_MAX = 20
+"""How long a call may wait for news: API Gateway gives up after 30, and a look at the end takes its time as well."""
+LOOK_EVERY_SECONDS = 0.2
+"""Between looks of a call that waits."""
+
 Event = Mapping[str, Any]
 """A request in API Gateway's payload format 2.0."""
 Authenticate = Callable[[Event], Principal]
 """Who asks. Raises `Unauthenticated`."""
+
+
+def _slept(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,10 @@ class ApiService:
     """Origins whose pages may call; `*` for any."""
     answer_bytes_max: int | None = None
     """Longer answers are refused with a hint, because the gateway would cut them off. None: no bound."""
+    wait_seconds_max: float = WAIT_SECONDS_MAX
+    look_every_seconds: float = LOOK_EVERY_SECONDS
+    pause: Callable[[float], bool] = _slept
+    """Sleeps for so many seconds. True: whoever waits is to be answered now, because the server closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
     """Sent as it is, instead of a body."""
+    waiting: str = ""
+    """What stands still, when there is nothing new to show: who is willing to wait is answered when it is another, or empty."""
 
 
 @dataclass(frozen=True, slots=True)

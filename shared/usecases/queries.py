@@ -134,6 +134,8 @@ class Output:
     complete: bool = False
     absent: str = ""
     """A sentence; empty when there is output, or may be soon."""
+    ended: bool = False
+    """Whether the attempt has; output may still be on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,18 +337,19 @@ class Queries:
             known.append(state.phase.attempt)  # type: ignore[union-attr]  # open phases have one
         if attempt is None:
             if not known:
-                over = "ended without being started" if state.status in _ENDED else "has not been started"
-                return Output(None, absent=f"{job} {over}, so it wrote nothing", complete=state.status in _ENDED)
+                ended = state.status in _ENDED
+                over = "ended without being started" if ended else "has not been started"
+                return Output(None, absent=f"{job} {over}, so it wrote nothing", complete=ended, ended=ended)
             attempt = known[-1]
         elif attempt not in known:
             raise NotFound(f"{job} in {run.run} has no attempt {attempt}; it has {len(known)}")
+        ended = not state.is_open or attempt != known[-1]
         try:
             source = _log_source(run, job, attempt)
             page = self._logs.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
         except NotFound as reason:
-            ended = not state.is_open or attempt != known[-1]
-            return Output(attempt, cursor=cursor, absent=str(reason), complete=ended)
-        return Output(attempt, page.lines, page.cursor, page.complete)
+            return Output(attempt, cursor=cursor, absent=str(reason), complete=ended, ended=ended)
+        return Output(attempt, page.lines, page.cursor, page.complete, ended=ended)
 
     def file_size(self, run: RunId, address: str) -> int | None:
         return self._artifacts.size(run, address)

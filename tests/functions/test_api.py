@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -155,6 +156,57 @@ def test_output_that_is_not_there_says_why(api: Api) -> None:
     assert "without being started" in told.json["absent"]
     assert told.json["complete"]
     assert api.get(f"{at(api.failed)}/jobs/tell/attempts/1/logs").status == 404
+
+
+def test_who_waits_for_output_is_answered_when_there_is_more_or_the_attempt_ends(copy: Callable[[], Path]) -> None:
+    looks: list[float] = []
+    steps: list[Callable[[], object]] = []
+
+    def pause(seconds: float) -> bool:
+        looks.append(seconds)
+        steps.pop(0)()
+        return False
+
+    api = Api(copy(), pause=pause)
+    run = api.post("/v1/runs", {"workflow": "sales"}).json["run"]
+    logs = f"{at(run)}/jobs/load/logs?wait=20"
+    # Nothing runs here, so what happens is that somebody says how it ended.
+    marked = {"job": "load", "outcome": "skipped", "reason": "test"}
+    steps += [lambda: None, lambda: api.post(f"{at(run)}/mark", marked)]
+    told = api.get(logs).json
+    assert (told["complete"], told["attempt"]) == (True, None)
+    assert len(looks) == 2
+    assert all(0 < one <= 0.2 for one in looks)
+    api.close()
+
+
+def test_nobody_waits_where_there_is_output_or_none_can_follow_or_no_time_is_given(api: Api) -> None:
+    began = time.monotonic()
+    assert api.get(f"{at(api.run)}/jobs/extract/logs?wait=20").json["complete"]
+    assert api.get(f"{at(api.failed)}/jobs/tell/logs?wait=20").json["absent"]
+    run = api.post("/v1/runs", {"workflow": "sales"}).json["run"]
+    assert not api.get(f"{at(run)}/jobs/extract/logs").json["complete"]
+    assert time.monotonic() - began < 10
+    assert api.get(f"{at(api.run)}/jobs/extract/logs?wait=21").problems.keys() == {"wait"}
+
+
+def test_who_waits_holds_up_nobody_and_is_let_go_when_the_time_is_over_or_the_server_closes(
+    copy: Callable[[], Path],
+) -> None:
+    others: list[int] = []
+
+    def closing(_seconds: float) -> bool:
+        others.append(api.get("/v1/health").status)
+        return len(others) == 3
+
+    api = Api(copy(), pause=closing)
+    logs = f"{at(api.post('/v1/runs', {'workflow': 'sales'}).json['run'])}/jobs/load/logs"
+    assert api.get(f"{logs}?wait=20").json["absent"] == "load has not been started, so it wrote nothing"
+    assert others == [200, 200, 200]
+    api.close()
+    api = Api(api.home.path, wait_seconds_max=0.0)
+    assert api.get(f"{logs}?wait=20").status == 200
+    api.close()
 
 
 def test_a_cursor_of_another_log_is_refused(api: Api) -> None:

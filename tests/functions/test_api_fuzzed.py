@@ -74,7 +74,9 @@ def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(made_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve_home(Home(copies(made_home, tmp_path_factory.mktemp("served"))()), port=0) as serving:
+    with serve_home(
+        Home(copies(made_home, tmp_path_factory.mktemp("served"))()), port=0, wait_seconds_max=0.01
+    ) as serving:
         yield serving.url
 
 
@@ -127,7 +129,7 @@ def test_no_story_of_requests_breaks_it_or_its_description(
             # What one story did must not be there for the next one: it would not be the same story again.
             self.path = fresh()
             self.served = ExitStack()
-            self.url = self.served.enter_context(serve_home(Home(self.path), port=0)).url
+            self.url = self.served.enter_context(serve_home(Home(self.path), port=0, wait_seconds_max=0.01)).url
 
         def teardown(self) -> None:
             self.served.close()
