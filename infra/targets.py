@@ -56,6 +56,7 @@ def allow_observing_jobs(
         allow(
             role,
             "emr-serverless:GetJobRun",
+            "emr-serverless:ListJobRuns",
             on=_applications(configuration),
             why="EMR Serverless chooses the ids of job runs.",
         )

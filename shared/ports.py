@@ -255,6 +255,8 @@ class Request:
     """The job's inputs with their sources resolved: `path` and one of `content`, `url`, `s3`, `artifact`; `sha256`."""
     outputs: tuple[Mapping[str, Any], ...] = ()
     """The declared outputs: `path`, `save`, `optional`."""
+    send_before: datetime | None = None
+    """Where a claim guards the sending: until when this process alone may send. No part of what is asked for."""
 
 
 ReportStatus = Literal["submitted", "running", "succeeded", "failed", "cancelled", "missing", "unknown"]
@@ -262,8 +264,9 @@ ReportStatus = Literal["submitted", "running", "succeeded", "failed", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a target says of an attempt. `missing`: it knows nothing under that handle or token, which right after a start
-    proves nothing. `unknown`: it ended, or vanished, and nobody can say how."""
+    """What a target says of an attempt. `missing`: it was looked for wherever it can be, and the target knows nothing under that
+    handle or token, which right after a start proves nothing. `unknown`: it ended, or vanished, and nobody can say how; or,
+    `cut_short`, it was looked for without a handle and not everywhere, so that it may be there or not."""
 
     token: Token
     run: RunId
@@ -280,6 +283,8 @@ class Report:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """Declared outputs that were found: path to artifact address."""
+    cut_short: bool = False
+    """With status `unknown`: a bound of the search was reached, and nothing at all was learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,12 @@ class Reference:
     """None when we asked and never heard the name: look by token."""
     outputs: tuple[Mapping[str, Any], ...] = ()
     """The declared outputs, for the report of success."""
+    request: Mapping[str, Any] | None = None
+    """Without a handle: the body it was asked for with, as the claim froze it, which says where to look. None: nobody knows."""
+    asked_from: datetime | None = None
+    """Without a handle: no request of it that may have been heard went out earlier, by our clocks."""
+    asked_until: datetime | None = None
+    """Without a handle: none went out later; None while one still may."""
 
 
 class Executor(Protocol):
@@ -315,13 +326,17 @@ class Executor(Protocol):
         ...
 
     def observe(self, references: Sequence[Reference]) -> list[Report]:
-        """One report for each reference, in order; a target that cannot be reached gives no report for it (omitted)."""
+        """One report for each reference, in order; a target that cannot be reached gives no report for it (omitted).
+
+        Looking for what has no handle is bounded in pages and time; where the bound is met the report is `unknown` and
+        `cut_short`, never `missing`.
+        """
         ...
 
     def stop(self, reference: Reference, *, grace_seconds: float) -> None:
         """Ask the work to end, then end it. Returns when the target accepted; stopping what has ended is no error.
 
-        `TargetUnavailable` or `TargetSilent`: ask again later.
+        `TargetUnavailable` or `TargetSilent`: ask again later; also where the search for it was cut short.
         """
         ...
 

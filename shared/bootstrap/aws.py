@@ -269,6 +269,7 @@ class Aws:
         given = SsmSettings(
             hosts={name: SsmHost(**facts) for name, facts in named.items()},
             log_group=self.settings.log_group or None,
+            now=utc_now,
             region=os.environ.get("AWS_REGION", ""),
         )
         client = self._target_client("ssm", sent_twice_is_harmless=False)

@@ -9,13 +9,15 @@ whether a request was heard looks for it. EMR's events may be lost and come in a
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
-from shared.executors.aws import AwsError, failure_of, message_of, tries_once
+from shared.executors.aws import ANSWER_SECONDS, AwsError, failure_of, message_of, tries_once
+from shared.executors.search import SECONDS_MAX, Clock, CutShort, Search, asked_between, cut_short
 from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, inside, json_object
 from shared.ids import Handle, JobName, RunId, Token, attempt_token, workflow_of
 from shared.ports import Reference, Report, Request
@@ -29,17 +31,10 @@ ARGUMENTS_MAX = 10_240
 """Characters of all arguments of a step (AWS)."""
 STEP_IDS_MAX = 10
 """Steps asked for by id in one ListSteps (AWS)."""
-LOOK_BACK = timedelta(days=3)
-"""How old a request may be that is looked for by its marker. Doubts are looked at from the first minute on."""
-PAGES_MAX = 40
-"""Of 50 clusters or steps each, looked through for one marker."""
 DECLARED_BYTES_MAX = 200_000
 """200 paths of 512 characters."""
-CLUSTERS_MAX = 100
-"""Living clusters whose steps are looked through."""
 
 _MARKER = re.compile(r"#([a-z2-7]{32}) (\S+@\S+)/([A-Za-z0-9_.-]+)/(\d+)$")
-_LIVE_CLUSTERS = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING")
 _ENDED_CLUSTERS = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 _ENDED_STEPS = ("COMPLETED", "CANCELLED", "FAILED", "INTERRUPTED")
 _FULL = ("maximum number of active steps", "maximum number of pending", "limit")
@@ -52,7 +47,14 @@ class EmrExecutor:
     token_seconds: float | None = None
     runs_at_once = False
 
-    def __init__(self, client: "EMRClient", workspace: Workspace | None, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: "EMRClient",
+        workspace: Workspace | None,
+        *,
+        now: Callable[[], datetime],
+        clock: Clock = time.monotonic,
+    ) -> None:
         if not tries_once(client):
             raise ValueError(
                 "EMR takes no token: its client must be made with `client_config(sent_twice_is_harmless=False)`"
@@ -61,6 +63,7 @@ class EmrExecutor:
         self._client: Any = client
         self._workspace = workspace
         self._now = now
+        self._clock = clock
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
@@ -71,6 +74,8 @@ class EmrExecutor:
             raise TargetRefused("EMR hands no secrets to steps: let the program read the secret, and give it the ARN")
         steps = self._steps(request)
         inputs_brought(request, self._workspace)
+        if request.send_before is not None and self._now() > request.send_before - timedelta(seconds=ANSWER_SECONDS):
+            raise TargetUnavailable("bringing the inputs took too long; what was brought is there for the next time")
         try:
             if body.get("cluster") is not None:
                 answer: Any = self._client.run_job_flow(**self._cluster(request, steps))
@@ -88,11 +93,14 @@ class EmrExecutor:
         """See `Executor`."""
         states: dict[str, Mapping[str, Any]] = {}
         reports = []
+        until = self._clock() + SECONDS_MAX
         for reference in references:
             try:
-                report = self._observed(reference, states)
+                report = self._observed(reference, states, Search(until, self._clock))
             except (TargetUnavailable, TargetSilent):
                 continue
+            except CutShort as error:
+                report = cut_short(reference, error)
             except AwsError as error:
                 failure = failure_of(error, "observe the steps")
                 if isinstance(failure, TargetRefused) and "is not valid" in message_of(error):
@@ -104,7 +112,7 @@ class EmrExecutor:
     def stop(self, reference: Reference, *, grace_seconds: float) -> None:  # noqa: ARG002
         """See `Executor`. Asked again while a step is being cancelled, it is ended without waiting for it."""
         try:
-            handle = reference.handle or self._find(reference.token)
+            handle = reference.handle or self._find(reference, self._search())
             if handle is None:
                 return
             cluster, _, named = handle.partition("/")
@@ -127,6 +135,8 @@ class EmrExecutor:
                         StepIds=ids,
                         StepCancellationOption=option,
                     )
+        except CutShort as error:
+            raise TargetUnavailable(f"cannot find what to stop: {error}") from error
         except AwsError as error:
             raise failure_of(error, "cancel the steps") from error
 
@@ -140,7 +150,13 @@ class EmrExecutor:
         cluster, step = str(detail.get("clusterId", "")), detail.get("stepId")
         try:
             own = self._is_own(cluster, token) if step else True
-            handle = Handle(cluster if own else f"{cluster}/{','.join(self._ids_of(cluster, token))}")
+            named = [] if own else self._together_with(cluster, str(step), token)
+            if not own and not named:
+                return []
+            handle = Handle("/".join(filter(None, (cluster, ",".join(named)))))
+        except CutShort:
+            # An old step of a busy cluster: who looks for the attempt itself knows more than this hint.
+            return []
         except AwsError as error:
             raise failure_of(error, "look at the steps of an event") from error
         return self.observe([with_declared(replace(reference, handle=handle), self._workspace)])
@@ -205,8 +221,8 @@ class EmrExecutor:
 
     # --- observing ------------------------------------------------------------------------------------------------------
 
-    def _observed(self, reference: Reference, states: dict[str, Mapping[str, Any]]) -> Report:
-        handle = reference.handle or self._find(reference.token)
+    def _observed(self, reference: Reference, states: dict[str, Mapping[str, Any]], search: Search) -> Report:
+        handle = reference.handle or self._find(reference, search)
         if handle is None:
             return _report(reference, "missing")
         cluster, _, named = handle.partition("/")
@@ -262,7 +278,7 @@ class EmrExecutor:
     def _steps_of(self, cluster: str, ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """These steps, or all of the cluster's, in the order in which they run."""
         if not ids:
-            return list(self._all_steps(cluster))[::-1]
+            return list(self._all_steps(cluster, self._search()))[::-1]
         found = {str(step["Id"]): step for step in self._listed(cluster, ids)}
         # EMR lists the newest first, whatever was asked for.
         return [found[number] for number in ids if number in found]
@@ -272,51 +288,61 @@ class EmrExecutor:
             answer: Any = self._client.list_steps(ClusterId=cluster, StepIds=list(ids[start : start + STEP_IDS_MAX]))
             yield from answer["Steps"]
 
-    def _all_steps(self, cluster: str) -> Iterator[Mapping[str, Any]]:
-        return _pages(lambda more: self._client.list_steps(ClusterId=cluster, **more), "Steps")
+    def _all_steps(self, cluster: str, search: Search) -> Iterator[Mapping[str, Any]]:
+        """Newest first."""
+        return search.pages(
+            lambda more: self._client.list_steps(ClusterId=cluster, **more), "Steps", asked="Marker", answered="Marker"
+        )
 
     # --- finding --------------------------------------------------------------------------------------------------------
 
-    def _find(self, token: Token) -> Handle | None:
-        """What carries the token in its name: a cluster, or steps on one that lives."""
-        since = self._now() - LOOK_BACK
-        living = []
-        clusters: Iterable[Mapping[str, Any]] = _pages(
-            lambda more: self._client.list_clusters(CreatedAfter=since, **more), "Clusters"
-        )
-        for cluster in clusters:
-            if _is_marked(cluster["Name"], token):
-                return Handle(cluster["Id"])
-        lasting = _pages(
-            lambda more: self._client.list_clusters(ClusterStates=list(_LIVE_CLUSTERS), **more), "Clusters"
-        )
-        for number, cluster in enumerate(lasting):
-            if number >= CLUSTERS_MAX:
-                # Finding nothing would not prove that there is nothing.
-                raise TargetUnavailable(f"there are more than {CLUSTERS_MAX} living clusters to look for the steps on")
-            # Clusters of ours end with their steps, and were looked at by name.
-            if not _MARKER.search(cluster["Name"]):
-                living.append(cluster["Id"])
-        for cluster_id in living:
-            ids = self._ids_of(cluster_id, token)
-            if ids:
-                return Handle(f"{cluster_id}/{','.join(ids)}")
-        return None
+    def _search(self) -> Search:
+        return Search(self._clock() + SECONDS_MAX, self._clock)
 
-    def _ids_of(self, cluster: str, token: str) -> list[str]:
-        """The steps of a token on a cluster, in order."""
-        since = self._now() - LOOK_BACK
+    def _find(self, reference: Reference, search: Search) -> Handle | None:
+        """What carries the token in its name: a cluster, or steps on the one that was asked for."""
+        body = reference.request
+        if body is None:
+            raise CutShort("it is not known which cluster was asked for")
+        after, before = asked_between(reference, self._now())
+        if body.get("cluster") is None:
+            cluster = str(body["cluster_id"])
+            ids = self._ids_of(cluster, reference.token, after, search)
+            return Handle(f"{cluster}/{','.join(ids)}") if ids else None
+        window = {"CreatedAfter": after} | ({"CreatedBefore": before} if before is not None else {})
+        clusters = search.pages(
+            lambda more: self._client.list_clusters(**window, **more), "Clusters", asked="Marker", answered="Marker"
+        )
+        return next((Handle(one["Id"]) for one in clusters if is_marked(one["Name"], reference.token)), None)
+
+    def _ids_of(self, cluster: str, token: str, since: datetime, search: Search) -> list[str]:
+        """The steps of a token on a cluster, in order; those that were added last, if it was asked twice."""
         found = []
-        for step in self._all_steps(cluster):
+        for step in self._all_steps(cluster, search):
             created = _time(step, "CreationDateTime")
             if created is not None and created < since:
                 break
-            if _is_marked(step["Name"], token):
+            if is_marked(step["Name"], token):
                 found.append(str(step["Id"]))
+            elif found:
+                # All steps of a job are added in one call, so that they stand together.
+                break
         return found[::-1]
 
+    def _together_with(self, cluster: str, step: str, token: str) -> list[str]:
+        """The steps that were added in one call with this one, in order."""
+        together: list[str] = []
+        for one in self._all_steps(cluster, self._search()):
+            if is_marked(one["Name"], token):
+                together.append(str(one["Id"]))
+            elif step in together:
+                break
+            else:
+                together = []
+        return together[::-1] if step in together else []
+
     def _is_own(self, cluster: str, token: str) -> bool:
-        return _is_marked(self._client.describe_cluster(ClusterId=cluster)["Cluster"]["Name"], token)
+        return is_marked(self._client.describe_cluster(ClusterId=cluster)["Cluster"]["Name"], token)
 
 
 def inputs_brought(request: Request, space: Workspace | None) -> None:
@@ -325,8 +351,14 @@ def inputs_brought(request: Request, space: Workspace | None) -> None:
         return
     if space is None:
         raise TargetRefused("the deployment has no bucket for files, so steps can have no inputs and outputs")
+    place = space.key(request.run, request.job, request.attempt, "inputs/")
+    # Large copies may have taken all the time there was, and are there by now.
+    there = space.list(place) if request.inputs else {}
     for one in request.inputs:
-        key = space.key(request.run, request.job, request.attempt, f"inputs/{inside(str(one['path']))}")
+        path = inside(str(one["path"]))
+        key = f"{place}{path}"
+        if path in there:
+            continue
         if one.get("content") is not None:
             space.put(key, str(one["content"]).encode())
         elif one.get("s3") or one.get("artifact"):
@@ -377,17 +409,6 @@ def attempt_in(name: str, handle: Handle | None) -> Reference | None:
     return Reference(Token(token), RunId(run), JobName(job), int(attempt), handle)
 
 
-def _pages(ask: Callable[[dict[str, str]], Any], key: str) -> Iterator[Mapping[str, Any]]:
-    more: dict[str, str] = {}
-    for _ in range(PAGES_MAX):
-        answer = ask(more)
-        yield from answer[key]
-        if not answer.get("Marker"):
-            return
-        more = {"Marker": answer["Marker"]}
-    raise TargetUnavailable(f"EMR lists more than {PAGES_MAX} pages of {key.lower()}")
-
-
 def _end_of_cluster(code: str, why: str) -> tuple[Any, Any]:
     """What the end of a cluster means for steps that had not ended (faults 18 and 22)."""
     if code == "USER_REQUEST":
@@ -411,7 +432,7 @@ def marked(name: str, request: Request) -> str:
     return name[: NAME_MAX - len(marker)] + marker
 
 
-def _is_marked(name: str, token: str) -> bool:
+def is_marked(name: str, token: str) -> bool:
     found = _MARKER.search(name)
     return found is not None and found[1] == token
 

@@ -4,13 +4,24 @@ It takes tokens, so asking again is safe; `EmrTargets` stands before it and EMR 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws import AwsError, code_of, failure_of, tries_once
-from shared.executors.emr import NAME_MAX, EmrExecutor, attempt_in, inputs_brought, marked, outputs_left, with_declared
+from shared.executors.emr import (
+    NAME_MAX,
+    EmrExecutor,
+    attempt_in,
+    inputs_brought,
+    is_marked,
+    marked,
+    outputs_left,
+    with_declared,
+)
+from shared.executors.search import SECONDS_MAX, Clock, CutShort, Search, asked_between, cut_short
 from shared.executors.workspace import Unfit, Workspace
 from shared.ids import Handle, Token, workflow_of
 from shared.ports import Reference, Report, Request
@@ -31,11 +42,21 @@ class EmrServerlessExecutor:
     token_seconds: float | None = None
     runs_at_once = False
 
-    def __init__(self, client: Any, workspace: Workspace | None, *, execution_role: str) -> None:
+    def __init__(
+        self,
+        client: Any,
+        workspace: Workspace | None,
+        *,
+        execution_role: str,
+        now: Callable[[], datetime],
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._client = client
         self._workspace = workspace
         self._execution_role = execution_role
         self._once = tries_once(client)
+        self._now = now
+        self._clock = clock
 
     def start(self, request: Request) -> Handle:
         """See `Executor`. The handle is the job run's ARN."""
@@ -74,32 +95,37 @@ class EmrServerlessExecutor:
         return Handle(answer["arn"])
 
     def observe(self, references: Sequence[Reference]) -> list[Report]:
-        """See `Executor`. Without a handle nothing can be said; asking again with the same token finds it."""
+        """See `Executor`."""
         reports = []
+        until = self._clock() + SECONDS_MAX
         for reference in references:
-            found = _JOB_RUN.fullmatch(reference.handle or "")
-            if found is None:
-                reports.append(_report(reference, "missing"))
-                continue
             try:
+                found = _JOB_RUN.fullmatch(self._named(reference, Search(until, self._clock)) or "")
+                if found is None:
+                    reports.append(_report(reference, "missing"))
+                    continue
                 answer = self._client.get_job_run(applicationId=found[1], jobRunId=found[2])
                 reports.append(self._report_of(reference, answer["jobRun"]))
             except AwsError as error:
                 if code_of(error) == "ResourceNotFoundException":
                     reports.append(_report(reference, "missing", handle=reference.handle))
+            except CutShort as error:
+                reports.append(cut_short(reference, error))
             except (TargetUnavailable, TargetSilent):
                 continue
         return reports
 
     def stop(self, reference: Reference, *, grace_seconds: float) -> None:
         """See `Executor`."""
-        found = _JOB_RUN.fullmatch(reference.handle or "")
-        if found is None:
-            return
         try:
+            found = _JOB_RUN.fullmatch(self._named(reference, Search(self._clock() + SECONDS_MAX, self._clock)) or "")
+            if found is None:
+                return
             self._client.cancel_job_run(
                 applicationId=found[1], jobRunId=found[2], shutdownGracePeriodInSeconds=max(0, round(grace_seconds))
             )
+        except CutShort as error:
+            raise TargetUnavailable(f"cannot find what to stop: {error}") from error
         except AwsError as error:
             # What has ended cannot be cancelled.
             if code_of(error) not in ("ResourceNotFoundException", "ValidationException"):
@@ -114,6 +140,23 @@ class EmrServerlessExecutor:
         if reference is None or _JOB_RUN.fullmatch(reference.handle or "") is None:
             return []
         return self.observe([with_declared(reference, self._workspace)])
+
+    def _named(self, reference: Reference, search: Search) -> Handle | None:
+        """The handle, or the job run of the application that carries the token in its name."""
+        if reference.handle is not None:
+            return reference.handle
+        application = _APPLICATION.fullmatch(str((reference.request or {}).get("cluster_id", "")))
+        if application is None:
+            raise CutShort("it is not known which application was asked for")
+        after, before = asked_between(reference, self._now())
+        window = {"createdAtAfter": after} | ({"createdAtBefore": before} if before is not None else {})
+        job_runs = search.pages(
+            lambda more: self._client.list_job_runs(applicationId=application[1], **window, **more),
+            "jobRuns",
+            asked="nextToken",
+            answered="nextToken",
+        )
+        return next((Handle(one["arn"]) for one in job_runs if is_marked(one.get("name", ""), reference.token)), None)
 
     def _variables(self, request: Request) -> dict[str, str]:
         """As Spark's properties, because there they need no quoting."""
@@ -190,7 +233,9 @@ class EmrTargets:
 
 
 def _is_serverless(reference: Reference) -> bool:
-    return (reference.handle or "").startswith("arn:")
+    if reference.handle is not None:
+        return reference.handle.startswith("arn:")
+    return _APPLICATION.fullmatch(str((reference.request or {}).get("cluster_id", ""))) is not None
 
 
 def _submit(request: Request) -> dict[str, Any]:

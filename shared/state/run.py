@@ -45,7 +45,7 @@ from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 
 Plans = Callable[[Digest], Plan]
 """Gives the compiled document of a digest."""
@@ -121,6 +121,8 @@ class Claimed:
     request: Mapping[str, Any]
     send_before: datetime
     ready_at: datetime | None = None
+    asked_from: datetime | None = None
+    """When the first claim was made whose request may have been heard; None: this one."""
 
 
 @record(frozen=True, slots=True)
@@ -149,6 +151,10 @@ class Doubted:
     handle: Handle | None = None
     submitted_at: datetime | None = None
     started_at: datetime | None = None
+    request: Mapping[str, Any] | None = None
+    """Of the claim, where there was one: it says where to look."""
+    asked_from: datetime | None = None
+    """As in `Claimed`; None where nobody claimed."""
 
 
 @record(frozen=True, slots=True)
@@ -535,8 +541,17 @@ class RunFold:
             raise _impossible(event, event.job, phase)
         self._leave_doubt(phase)
         ready_at = phase.ready_at if isinstance(phase, Queued) else None
+        asked_from = phase.asked_from if isinstance(phase, Doubted) else None
         claimed = Claimed(
-            event.attempt, phase.queued_at, phase.stop, at, event.claimer, event.request, event.send_before, ready_at
+            event.attempt,
+            phase.queued_at,
+            phase.stop,
+            at,
+            event.claimer,
+            event.request,
+            event.send_before,
+            ready_at,
+            asked_from,
         )
         self._put(event.job, state, claimed)
 
@@ -623,6 +638,7 @@ class RunFold:
         if isinstance(phase, Doubted):
             raise _impossible(event, event.job, phase)
         submitted = phase if isinstance(phase, Submitted) else None
+        claimed = phase if isinstance(phase, Claimed) else None
         doubted = Doubted(
             event.attempt,
             phase.queued_at,
@@ -634,6 +650,8 @@ class RunFold:
             submitted.handle if submitted else None,
             submitted.submitted_at if submitted else None,
             submitted.started_at if submitted else None,
+            claimed.request if claimed else None,
+            (claimed.asked_from or claimed.claimed_at) if claimed else None,
         )
         self.doubted += 1
         self._put(event.job, state, doubted)

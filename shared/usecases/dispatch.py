@@ -6,6 +6,8 @@ called doubt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.decide.commands import (
@@ -85,7 +87,7 @@ class Dispatch:
 
     def _after_the_window(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor) -> list[Learnt]:
         """The target may have forgotten the token, so that the same request could start the work again: look, never send."""
-        found = self._reports([_reference(run, effect.job, phase)], executor)
+        found = [self.report(one) for one in executor.observe([self._reference(run, effect.job, phase)])]
         silent = "asked for long ago without an answer, and the target may not remember the token any more"
         return [
             (run.run, RecordSilence(effect.job, effect.attempt, silent))
@@ -110,15 +112,18 @@ class Dispatch:
         phase = _phase(run, effect.job, effect.attempt)
         if phase is None or phase.stop is None:
             return []
-        reference = _reference(run, effect.job, phase)
+        reference = self._reference(run, effect.job, phase)
         learnt: list[Learnt] = []
         if not isinstance(phase, Submitted) or phase.stop.sent_at is not None:
             # It may not have begun, or it has ended and nobody told us: what the target says decides whether there is anything
             # to stop. An attempt that is being stopped is not polled otherwise.
             for report in executor.observe([reference]):
-                if report.status not in _UNDER_WAY:
+                if report.cut_short:
+                    if not _may_still_be_sent(phase, self._now()):
+                        learnt.append(self.report(report))
+                elif report.status not in _UNDER_WAY:
                     return [self.report(report)]
-                if not isinstance(phase, Submitted):
+                elif not isinstance(phase, Submitted):
                     learnt.append(self.report(report))
         if _stop(executor, reference, job.stop_grace_seconds):
             learnt.append((run.run, RecordStopSent(effect.job, effect.attempt)))
@@ -131,34 +136,40 @@ class Dispatch:
             run = self._run(effect.run)
             phase = _phase(run, effect.job, effect.attempt)
             if run is not None and phase is not None:
-                by_kind.setdefault(run.plan.jobs[effect.job].type, []).append(_reference(run, effect.job, phase))
+                by_kind.setdefault(run.plan.jobs[effect.job].type, []).append(self._reference(run, effect.job, phase))
         learnt: list[Learnt] = []
         for kind, references in by_kind.items():
-            learnt.extend(self._reports(references, self._executors[kind]))
-            learnt.extend(self._look_again(references))
+            reports = self._executors[kind].observe(references)
+            for report in reports:
+                phase = _phase(self._run(report.run), report.job, report.attempt)
+                if not (report.cut_short and _may_still_be_sent(phase, self._now())):
+                    learnt.append(self.report(report))
+            learnt.extend(self._ask_again([report for report in reports if report.status == "missing"]))
         return learnt
 
     def report(self, report: Report) -> Learnt:
-        """A target's own words as a command."""
+        """A target's own words as a command. What was looked for and not everywhere tells nothing, so that it ends nothing."""
+        if report.cut_short:
+            return (report.run, RecordSilence(report.job, report.attempt, report.reason))
         return (report.run, _command(report))
 
     def reference(self, run_id: RunId, job: JobName, attempt: int) -> Reference | None:
         """How to ask about an attempt that is under way; None if it is not."""
         run = self._run(run_id)
         phase = _phase(run, job, attempt)
-        return None if run is None or phase is None else _reference(run, job, phase)
+        return None if run is None or phase is None else self._reference(run, job, phase)
 
-    def _reports(self, references: Sequence[Reference], executor: Executor) -> list[Learnt]:
-        return [self.report(report) for report in executor.observe(references)]
+    def _ask_again(self, missing: Sequence[Report]) -> list[Learnt]:
+        """Doubts whose work was looked for everywhere and not found, far enough from where they began, may be asked for again.
 
-    def _look_again(self, references: Sequence[Reference]) -> list[Learnt]:
-        """Doubts that found nothing twice, far enough apart, may be asked for again."""
+        What was found just now, or could not be looked for, is as much in doubt in the state as what was not found: only the reports
+        tell them apart.
+        """
         learnt: list[Learnt] = []
-        for reference in references:
-            run = self._run(reference.run)
-            phase = _phase(run, reference.job, reference.attempt)
+        for report in missing:
+            phase = _phase(self._run(report.run), report.job, report.attempt)
             if isinstance(phase, Doubted) and phase.handle is None and phase.policy != "ask":
-                learnt.extend(self.start(StartAttempt(reference.run, reference.job, reference.attempt)))
+                learnt.extend(self.start(StartAttempt(report.run, report.job, report.attempt)))
         return learnt
 
     def _claim(self, run: Run, effect: StartAttempt, request: dict[str, object]) -> bool:
@@ -167,8 +178,8 @@ class Dispatch:
             self._transact(run_stream(run.run), claim, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
         except Rejected:
             # Another dispatcher claimed it, or it is no longer wanted.
-            return False
-        return True
+            return None
+        return send_before
 
     def _not_taken(self, effect: StartAttempt, executor: Executor, reason: str) -> RunCommand:
         if executor.takes_token:
@@ -222,12 +233,6 @@ def _phase(run: Run | None, job: JobName, attempt: int) -> Open | None:
             return None
 
 
-def _reference(run: Run, job: JobName, phase: Open) -> Reference:
-    handle = phase.handle if isinstance(phase, Submitted | Doubted) else None
-    token = attempt_token(run.run, job, phase.attempt)
-    return Reference(token, run.run, job, phase.attempt, handle, outputs_of(run.plan.jobs[job]))
-
-
 def _command(report: Report) -> RecordReport:
     return RecordReport(
         job=report.job,
@@ -239,6 +244,10 @@ def _command(report: Report) -> RecordReport:
         reason=report.reason,
         started_at=report.started_at,
         ended_at=report.ended_at,
+def _may_still_be_sent(phase: Open | None, now: datetime) -> bool:
+    return isinstance(phase, Claimed) and now < phase.send_before
+
+
         outputs=report.outputs,
         files=report.files,
     )

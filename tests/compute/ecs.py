@@ -189,6 +189,7 @@ class Ecs:
                 for arn, task in self.tasks.items()
                 if f"/{cluster}/" in arn
                 and task.facts["desiredStatus"] == wanted
+                and ("family" not in body or f"/{body['family']}:" in task.facts["taskDefinitionArn"])
                 and body.get("startedBy", task.facts["startedBy"]) == task.facts["startedBy"]
                 and time.monotonic() - task.began >= self._faults.missing_seconds
             ]

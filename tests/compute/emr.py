@@ -164,6 +164,7 @@ class Emr:
             for one in list(self.clusters.values())[::-1]
             if one.facts["Status"]["State"] in body.get("ClusterStates", [one.facts["Status"]["State"]])
             and one.facts["Status"]["Timeline"]["CreationDateTime"] >= body.get("CreatedAfter", 0)
+            and one.facts["Status"]["Timeline"]["CreationDateTime"] < body.get("CreatedBefore", float("inf"))
         ]
         return _page("Clusters", found, body)
 

@@ -4,12 +4,15 @@ import subprocess
 import threading
 import time
 import uuid
+from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.compute.answers import NotServed, Refused
 from tests.compute.events import ACCOUNT, REGION, Events
 from tests.compute.processes import Processes, signal_group
 
+PAGE = 50
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 
 
@@ -27,6 +30,8 @@ class EmrServerless:
         """The operation of a request, None when it is not for this service."""
         if not path.startswith("/applications/"):
             return None
+        if method == "GET" and path.partition("?")[0].endswith("/jobruns"):
+            return "ListJobRuns"
         return {"POST": "StartJobRun", "GET": "GetJobRun", "DELETE": "CancelJobRun"}.get(method)
 
     def call(self, operation: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +39,8 @@ class EmrServerless:
         match operation:
             case "StartJobRun":
                 return self._start(parts[2], body)
+            case "ListJobRuns":
+                return self._list(parts[2], parse_qs(path.partition("?")[2]))
             case "GetJobRun":
                 return {"jobRun": self._run(parts[4])}
             case "CancelJobRun":
@@ -74,6 +81,20 @@ class EmrServerless:
             raise Refused("ResourceNotFoundException", "JobRun does not exist", status=404)
         run = dict(self.runs[number])
         return {key: value for key, value in run.items() if key not in ("clientToken", "request")}
+
+    def _list(self, application: str, query: dict[str, list[str]]) -> dict[str, Any]:
+        """Newest first, as the service lists them."""
+        after = datetime.fromisoformat(query["createdAtAfter"][0]).timestamp() if "createdAtAfter" in query else 0.0
+        found = [
+            {**self._run(number), "id": number}
+            for number, run in list(self.runs.items())[::-1]
+            if run["applicationId"] == application and run["createdAt"] >= after
+        ]
+        start = int(query.get("nextToken", ["0"])[0])
+        answer: dict[str, Any] = {"jobRuns": found[start : start + PAGE]}
+        if start + PAGE < len(found):
+            answer["nextToken"] = str(start + PAGE)
+        return answer
 
     def _cancel(self, number: str) -> dict[str, Any]:
         run = self._run(number)

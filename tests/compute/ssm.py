@@ -16,6 +16,7 @@ from tests.compute.objects import Objects
 from tests.compute.processes import Processes, signal_group
 
 ENDED = ("Success", "Failed", "Cancelled", "TimedOut")
+PAGE = 50
 OUTPUT_MAX = 2_500
 STDOUT_MAX = 24_000
 STDERR_MAX = 8_000
@@ -157,19 +158,25 @@ class Ssm:
         return time.monotonic() - command.began >= self._faults.missing_seconds
 
     def _list(self, body: dict[str, Any]) -> dict[str, Any]:
-        after = 0.0
+        after, before = 0.0, float("inf")
         for one in body.get("Filters", []):
-            if one["key"] == "InvokedAfter":
-                after = datetime.strptime(one["value"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+            if one["key"] == "DocumentName":
+                continue
+            at = datetime.strptime(one["value"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+            after, before = (at, before) if one["key"] == "InvokedAfter" else (after, at)
         found = [
             dict(command.facts)
             for number, command in list(self.commands.items())[::-1]
             if self._seen(command)
             and body.get("CommandId", number) == number
             and (not body.get("InstanceId") or body["InstanceId"] in command.invocations)
-            and command.facts["RequestedDateTime"] >= after
+            and after <= command.facts["RequestedDateTime"] < before
         ]
-        return {"Commands": found[:50]}
+        start = int(body.get("NextToken", 0))
+        answer: dict[str, Any] = {"Commands": found[start : start + PAGE]}
+        if start + PAGE < len(found):
+            answer["NextToken"] = str(start + PAGE)
+        return answer
 
     def _invocations(self, body: dict[str, Any]) -> dict[str, Any]:
         command = self.commands.get(body["CommandId"])

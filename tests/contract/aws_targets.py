@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -58,7 +58,11 @@ class World:
         return Request(token, RUN, name, attempt, {"type": self.kind, **body}, tuple(inputs), tuple(outputs))
 
     def reference(self, request: Request, handle: Handle | None = None) -> Reference:
-        return Reference(request.token, request.run, request.job, request.attempt, handle, request.outputs)
+        """As dispatch makes it: what was asked for only where no handle is known."""
+        known = Reference(request.token, request.run, request.job, request.attempt, handle, request.outputs)
+        if handle is not None:
+            return known
+        return replace(known, request=request.body, asked_from=now() - timedelta(seconds=30))
 
     def look(self, request: Request, handle: Handle | None = None) -> Report:
         return self.executor.observe([self.reference(request, handle)])[0]

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,14 @@ def test_it_keeps_the_protocol(world: EcsWorld) -> None:
     executor: Executor = world.executor
     assert executor.takes_token
     assert not executor.runs_at_once
+
+
+def test_a_task_whose_limits_count_from_when_it_runs_is_known_by_its_group(world: EcsWorld) -> None:
+    plain, timed = world.shell("exit 0"), world.shell("exit 0", timed=True)
+    for request in (plain, timed):
+        world.run(request)
+    groups = {task.facts["startedBy"]: task.facts["group"] for task in world.compute.ecs.tasks.values()}
+    assert groups == {plain.token: "runfold", timed.token: "runfold-timed"}
 
 
 @pytest.mark.parametrize("code", [0, 3, 194])
@@ -101,6 +110,52 @@ def test_a_start_that_was_done_and_not_answered_is_found_by_asking_again(world: 
         world.executor.start(request)
     handle = world.executor.start(request)
     assert list(world.compute.ecs.tasks) == [handle]
+
+
+def lost_start(world: EcsWorld, request: Request) -> Request:
+    """Done, and nobody heard the answer."""
+    world.compute.faults.silent = {"RunTask": 1}
+    with pytest.raises(TargetSilent):
+        world.executor.start(request)
+    return request
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_an_ended_task_whose_start_nobody_heard_is_found_by_its_definition(world: EcsWorld, files: bool) -> None:
+    request = lost_start(world, world.shell("exit 3", inputs=[{"path": "a", "content": "x"}] if files else ()))
+    (arn,) = world.compute.ecs.tasks
+    world.until(lambda: world.compute.ecs.tasks[arn].ended)
+    for _ in range(120):
+        world.compute.ecs.tasks |= {f"{arn}{len(world.compute.ecs.tasks)}": _theirs(world, arn)}
+    world.again()
+    report = world.look(request)
+    assert (report.status, report.exit_code, report.handle) == ("failed", 3, arn)
+    assert world.look(world.shell("exit 3", attempt=2)).status == "missing"
+
+
+def _theirs(world: EcsWorld, arn: str) -> Any:
+    """Another ended task of the same definition."""
+    one = world.compute.ecs.tasks[arn]
+    facts = {**one.facts, "startedBy": "theirs", "taskArn": f"{arn}{len(world.compute.ecs.tasks)}"}
+    return replace(one, facts=facts)
+
+
+def test_a_task_is_looked_for_on_the_cluster_of_its_request(world: EcsWorld) -> None:
+    world.compute.ecs.clusters.add("other")
+    request = lost_start(world, world.shell("sleep 30", cluster="other"))
+    report = world.look(request)
+    assert report.handle == next(iter(world.compute.ecs.tasks))
+    world.executor.stop(world.reference(request), grace_seconds=1)
+    assert world.end(request, report.handle).status == "cancelled"
+
+
+def test_a_search_that_takes_too_long_is_not_declared_lost(world: EcsWorld) -> None:
+    ticks = iter(range(0, 1_000, 30))
+    slow = EcsExecutor(client(world.compute, "ecs"), SETTINGS, None, clock=lambda: next(ticks))
+    reference = world.reference(world.shell("exit 0"))
+    assert [(one.status, one.cut_short) for one in slow.observe([reference])] == [("unknown", True)]
+    with pytest.raises(TargetUnavailable, match="cannot find"):
+        slow.stop(reference, grace_seconds=1)
 
 
 def test_a_start_that_was_neither_done_nor_answered_starts_once_by_asking_again(world: EcsWorld) -> None:  # fault 3

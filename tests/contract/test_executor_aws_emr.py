@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -165,8 +166,125 @@ def test_a_start_that_was_done_and_not_answered_is_found_by_its_marker(world: Em
 
 
 def test_what_was_never_asked_for_is_missing(world: EmrWorld) -> None:
-    world.live()
-    assert world.look(world.steps("exit 0")).status == "missing"
+    assert world.look(world.steps("exit 0", cluster_id=world.live())).status == "missing"
+    assert world.look(world.steps("exit 0", cluster=CLUSTER)).status == "missing"
+
+
+def others(world: EmrWorld, number: str, count: int) -> None:
+    """Steps of somebody else, all behind one that goes on."""
+    world.compute.faults.steps_max = 10_000
+    jar: Any = {"Jar": "command-runner.jar", "Args": ["sleep", "30"]}
+    steps: Any = [{"Name": "theirs", "HadoopJarStep": jar}] * count
+    client(world.compute, "emr").add_job_flow_steps(JobFlowId=number, Steps=steps)
+
+
+def many_clusters(world: EmrWorld, count: int) -> None:
+    one = world.compute.emr.clusters[world.live()]
+    for name in range(count):
+        facts = {**one.facts, "Id": f"j-{name}", "Name": "theirs"}
+        world.compute.emr.clusters[f"j-{name}"] = replace(one, facts=facts)
+
+
+def lost_start(world: EmrWorld, **where: Any) -> Request:
+    """Done, and nobody heard the answer."""
+    request = world.steps("sleep 30", "exit 0", **where)
+    world.compute.faults.silent = {"RunJobFlow": 1, "AddJobFlowSteps": 1}
+    with pytest.raises(TargetSilent):
+        world.executor.start(request)
+    return request
+
+
+def test_steps_are_found_behind_hundreds_of_others_on_the_cluster_of_the_request(world: EmrWorld) -> None:
+    number = world.live()
+    request = lost_start(world, cluster_id=number)
+    others(world, number, 300)
+    world.compute.calls.clear()
+    report = world.look(request)
+    assert (
+        report.handle == f"{number}/{','.join(one.facts['Id'] for one in world.compute.emr.clusters[number].steps[:2])}"
+    )
+    assert "ListClusters" not in world.compute.calls
+    world.executor.stop(world.reference(request), grace_seconds=1)
+    assert world.compute.calls[-1] == "CancelSteps"
+
+
+def test_a_cluster_is_found_behind_hundreds_of_others(world: EmrWorld) -> None:
+    request = lost_start(world, cluster=CLUSTER)
+    many_clusters(world, 300)
+    assert world.look(request).status in ("submitted", "running")
+    assert world.compute.calls.count("ListClusters") == 7
+
+
+def test_clusters_from_outside_the_time_of_the_claim_are_not_looked_through(world: EmrWorld) -> None:
+    request = lost_start(world, cluster=CLUSTER)
+    many_clusters(world, 3_000)
+    hour = timedelta(hours=1)
+    for name in range(3_000):
+        facts = world.compute.emr.clusters[f"j-{name}"].facts
+        facts["Status"] = {
+            **facts["Status"],
+            "Timeline": {"CreationDateTime": now().timestamp() + (-1) ** name * 3_600},
+        }
+    reference = replace(world.reference(request), asked_until=now())
+    world.executor = EmrExecutor(client(world.compute, "emr"), None, now=lambda: now() + 2 * hour)
+    assert world.executor.observe([reference])[0].status in ("submitted", "running")
+    assert world.compute.calls.count("ListClusters") == 1
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_too_much_stands_before_is_not_declared_lost(world: EmrWorld, own: bool) -> None:
+    number = world.live()
+    request = lost_start(world, **({"cluster": CLUSTER} if own else {"cluster_id": number}))
+    if own:
+        many_clusters(world, 2_001)
+    else:
+        others(world, number, 2_001)
+    report = world.look(request)
+    assert (report.status, report.cut_short) == ("unknown", True)
+    assert "40 pages" in report.reason
+    with pytest.raises(TargetUnavailable, match="cannot find"):
+        world.executor.stop(world.reference(request), grace_seconds=1)
+
+
+def test_a_search_that_takes_too_long_is_not_declared_lost(world: EmrWorld) -> None:
+    clock = iter(range(0, 1_000, 15))
+    world.executor = EmrExecutor(client(world.compute, "emr"), None, now=now, clock=lambda: next(clock))
+    many_clusters(world, 300)
+    report = world.look(world.steps("exit 0", cluster=CLUSTER))
+    assert (report.status, report.cut_short) == ("unknown", True)
+    assert "20 seconds" in report.reason
+
+
+def test_without_the_request_nobody_knows_where_to_look(world: EmrWorld) -> None:
+    reference = replace(world.reference(world.steps("exit 0", cluster=CLUSTER)), request=None)
+    assert [one.cut_short for one in world.executor.observe([reference])] == [True]
+
+
+def test_an_event_of_steps_added_twice_tells_of_those_added_together(world: EmrWorld) -> None:
+    number = world.live()
+    request = world.steps("exit 0", "exit 0", cluster_id=number)
+    first = world.executor.start(request)
+    world.end(request, first)
+    others(world, number, 1)
+    second = world.executor.start(request)
+    translate = AwsEvents({"emr": world.executor})  # type: ignore[dict-item]
+    for handle in (first, second):
+        step = handle.rpartition(",")[2]
+        name = next(one.facts["Name"] for one in world.compute.emr.clusters[number].steps if one.facts["Id"] == step)
+        event = {"source": "aws.emr", "detail": {"clusterId": number, "stepId": step, "name": name}}
+        assert [one.handle for one in translate(event)] == [handle]
+
+
+def test_inputs_that_took_all_the_time_are_not_brought_twice(world: EmrWorld) -> None:
+    request = world.steps("exit 0", cluster_id=world.live(), inputs=[{"path": "a", "content": "x"}])
+    late = replace(request, send_before=now() + timedelta(seconds=5))
+    with pytest.raises(TargetUnavailable, match="too long"):
+        world.executor.start(late)
+    assert "AddJobFlowSteps" not in world.compute.calls
+    (name,) = world.compute.objects.names()
+    world.compute.objects.put(name, b"as it was brought")
+    world.executor.start(replace(request, send_before=now() + timedelta(minutes=1)))
+    assert world.compute.objects.get(name) == b"as it was brought"
 
 
 def test_a_cluster_that_ends_takes_its_pending_steps_with_it(world: EmrWorld) -> None:  # fault 18
@@ -336,7 +454,7 @@ ROLE = "arn:aws:iam::123456789012:role/spark"
 def serverless(world: EmrWorld) -> EmrWorld:
     """The same world with both kinds of EMR behind one executor."""
     alone = EmrServerlessExecutor(
-        client(world.compute, "emr-serverless"), workspace(world.compute), execution_role=ROLE
+        client(world.compute, "emr-serverless"), workspace(world.compute), execution_role=ROLE, now=now
     )
     world.again()
     assert isinstance(world.executor, EmrExecutor)
@@ -370,10 +488,28 @@ def test_an_application_starts_once_for_a_token_whatever_was_heard(world: EmrWor
     world.compute.faults.silent = {"StartJobRun": 1}
     with pytest.raises(TargetSilent):
         world.executor.start(request)
-    assert world.look(request).status == "missing"
-    report = world.run(request)
-    assert (report.status, report.failure) == ("failed", "user")
+    found = world.end(request, None)
+    assert world.executor.start(request) == found.handle
+    assert (found.status, found.failure) == ("failed", "user")
     assert len(world.compute.emr_serverless.runs) == 1
+
+
+def test_a_job_run_whose_start_nobody_heard_is_found_behind_others_and_stopped(world: EmrWorld) -> None:
+    request = spark(serverless(world), "sleep 30")
+    assert world.look(request).status == "missing"
+    world.compute.faults.silent = {"StartJobRun": 1}
+    with pytest.raises(TargetSilent):
+        world.executor.start(request)
+    runs = world.compute.emr_serverless.runs
+    ours = next(iter(runs.values()))
+    runs |= {f"other{number}": {**ours, "jobRunId": f"other{number}", "name": "theirs"} for number in range(200)}
+    world.executor.stop(world.reference(request), grace_seconds=1)
+    assert world.end(request, None).status == "cancelled"
+    runs |= {f"more{number}": {**ours, "jobRunId": f"more{number}", "name": "theirs"} for number in range(2_000)}
+    report = world.look(request)
+    assert (report.status, report.cut_short) == ("unknown", True)
+    with pytest.raises(TargetUnavailable, match="cannot find"):
+        world.executor.stop(world.reference(request), grace_seconds=1)
 
 
 def test_a_job_run_is_stopped_and_clusters_are_still_served(world: EmrWorld) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,72 @@ def test_a_send_that_was_done_and_not_answered_is_found_by_its_comment(world: Ss
     assert report.exit_code == 3
     assert world.compute.calls.count("SendCommand") == 1
     assert world.look(world.shell("x", job="other")).status == "missing"
+
+
+def lost_send(world: SsmWorld, request: Request) -> Request:
+    """Done, and nobody heard the answer."""
+    world.compute.faults.silent = {"SendCommand": 1}
+    with pytest.raises(TargetSilent):
+        world.executor.start(request)
+    return request
+
+
+def others(world: SsmWorld, count: int, *, host: str, minutes: float = 0.0) -> None:
+    """Commands of somebody else, that much later."""
+    (one, *_) = world.compute.ssm.commands.values()
+    for _ in range(count):
+        number = f"other-{len(world.compute.ssm.commands)}"
+        at = one.facts["RequestedDateTime"] + 60 * minutes
+        facts = {**one.facts, "CommandId": number, "Comment": "theirs", "RequestedDateTime": at}
+        world.compute.ssm.commands[number] = replace(one, facts=facts, invocations={host: one.invocations[ONE]})
+
+
+@pytest.mark.parametrize("where", [{"host": "warehouse"}, {"tag": {"zone": "a"}}])
+def test_a_command_is_found_behind_hundreds_of_others(world: SsmWorld, where: dict[str, Any]) -> None:
+    world.compute.ssm.hosts[ONE].tags["zone"] = "a"
+    request = lost_send(world, world.shell("exit 3", **where))
+    others(world, 300, host=ONE)
+    assert world.until_status(request, None, "failed").exit_code == 3
+
+
+def test_on_a_host_of_its_own_a_command_is_found_whatever_goes_on_elsewhere(world: SsmWorld) -> None:
+    request = lost_send(world, world.shell("sleep 30"))
+    others(world, 2_100, host=TWO)
+    world.compute.calls.clear()
+    world.executor.stop(world.reference(request), grace_seconds=0)
+    assert world.compute.calls.count("ListCommands") == 2
+    assert world.sent(f"stop {request.token}") == 1
+
+
+def test_commands_from_outside_the_time_of_the_claim_are_not_looked_through(world: SsmWorld) -> None:
+    request = lost_send(world, world.shell("exit 3", tag={"zone": "b"}))
+    (command,) = world.compute.ssm.commands.values()
+    command.invocations[ONE] = command.invocations[TWO]
+    others(world, 1_100, host=ONE, minutes=40)
+    others(world, 1_100, host=ONE, minutes=-40)
+    world.again(clock=lambda: now() + timedelta(hours=2))
+    reference = replace(world.reference(request), asked_until=now())
+    world.compute.calls.clear()
+    assert world.executor.observe([reference])[0].status != "missing"
+    assert world.compute.calls.count("ListCommands") == 2
+
+
+def test_a_command_that_too_much_stands_before_is_not_declared_lost(world: SsmWorld) -> None:
+    request = lost_send(world, world.shell("exit 0"))
+    others(world, 2_001, host=ONE)
+    report = world.look(request)
+    assert (report.status, report.cut_short) == ("unknown", True)
+    assert "40 pages" in report.reason
+    with pytest.raises(TargetUnavailable, match="cannot find"):
+        world.executor.stop(world.reference(request), grace_seconds=1)
+
+
+def test_a_search_that_takes_too_long_is_not_declared_lost(world: SsmWorld) -> None:
+    ticks = iter(range(0, 1_000, 15))
+    hosts = SsmSettings(hosts={"warehouse": SsmHost(ONE)})
+    slow = SsmExecutor(client(world.compute, "ssm"), hosts, None, now=now, clock=lambda: next(ticks))
+    (report,) = slow.observe([world.reference(world.shell("exit 0"))])
+    assert (report.status, report.cut_short) == ("unknown", True)
 
 
 def test_a_command_that_is_not_to_be_seen_yet_is_missing_and_then_seen(world: SsmWorld) -> None:  # fault 27

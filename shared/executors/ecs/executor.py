@@ -5,6 +5,7 @@
 * What a task left comes from its workspace in S3, and only when its upload said that there is something to read.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from shared.executors.ecs.definition import (
 )
 from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, read_result
 from shared.ids import Handle, JobName, RunId, Token, attempt_token
+from shared.executors.search import SECONDS_MAX, Clock, CutShort, Search, cut_short
 from shared.ports import Reference, Report, Request
 
 if TYPE_CHECKING:
@@ -53,7 +55,14 @@ class EcsExecutor:
     token_seconds: float | None = TOKEN_SECONDS
     runs_at_once = False
 
-    def __init__(self, client: "ECSClient", settings: EcsSettings, workspace: Workspace | None) -> None:
+    def __init__(
+        self,
+        client: "ECSClient",
+        settings: EcsSettings,
+        workspace: Workspace | None,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._client = client
         self._settings = settings
         self._workspace = workspace
@@ -65,6 +74,7 @@ class EcsExecutor:
     def start(self, request: Request) -> Handle:
         """See `Executor`. The handle is the task's ARN."""
         body = request.body
+        self._clock = clock
         if self._workspace is None and (request.inputs or request.outputs):
             raise TargetRefused("the deployment has no bucket for files, so containers can have no inputs and outputs")
         files = bool(request.inputs or request.outputs)
@@ -88,10 +98,14 @@ class EcsExecutor:
         reports: dict[Token, Report] = {}
         for reference in references:
             try:
-                arn = reference.handle or self._find(reference.token)
+                arn = reference.handle or self._find(reference, Search(until, self._clock))
+            except CutShort as error:
+                reports[reference.token] = cut_short(reference, error)
+                continue
             except (TargetUnavailable, TargetSilent, TargetRefused):
                 continue
             if arn is None:
+        until = self._clock() + SECONDS_MAX
                 reports[reference.token] = _report(reference, "missing")
             else:
                 by_cluster.setdefault(_cluster_of(arn), []).append((reference, arn))
@@ -103,7 +117,10 @@ class EcsExecutor:
 
     def stop(self, reference: Reference, *, grace_seconds: float) -> None:  # noqa: ARG002
         """See `Executor`. The grace is the container's stop timeout, set when the task was defined."""
-        arn = reference.handle or self._find(reference.token)
+        try:
+            arn = reference.handle or self._find(reference, Search(self._clock() + SECONDS_MAX, self._clock))
+        except CutShort as error:
+            raise TargetUnavailable(f"cannot find what to stop: {error}") from error
         if arn is None:
             return
         try:
@@ -211,17 +228,47 @@ class EcsExecutor:
 
     # --- observing ------------------------------------------------------------------------------------------------------
 
-    def _find(self, token: Token) -> str | None:
-        """The running task of a token. ECS lets nothing else be asked together with it, so ended ones are not found."""
-        for cluster in dict.fromkeys((self._settings.cluster, *self._settings.clusters)):
-            try:
-                found = self._client.list_tasks(cluster=cluster, startedBy=token)["taskArns"]
-            except AwsError as error:
-                if code_of(error) == "ClusterNotFoundException":
-                    continue
-                raise failure_of(error, "look for the task", once=False) from error
-            if found:
-                return str(found[0])
+    def _find(self, reference: Reference, search: Search) -> str | None:
+        """The task of a token, on the cluster that was asked for: one that runs, or one that ended within the last hour."""
+        body = reference.request
+        named = [str(body["cluster"])] if body is not None and body.get("cluster") else []
+        everywhere = (self._settings.cluster, *(self._settings.clusters if body is None else ()))
+        try:
+            for cluster in named or dict.fromkeys(everywhere):
+                try:
+                    # ECS lets nothing else be asked together with it, so these are only the running ones.
+                    found = self._client.list_tasks(cluster=cluster, startedBy=reference.token)["taskArns"]
+                    arn = found[0] if found else self._ended_of(reference, cluster, search)
+                except AwsError as error:
+                    if code_of(error) == "ClusterNotFoundException":
+                        continue
+                    raise
+                if arn is not None:
+                    return arn
+        except AwsError as error:
+            raise failure_of(error, "look for the task", once=False) from error
+        return None
+
+    def _ended_of(self, reference: Reference, cluster: str, search: Search) -> str | None:
+        """Among the ended tasks of the same definition, the one of the token."""
+        body = reference.request
+        if body is None:
+            return None
+        # Inputs change the definition, and are no part of the body.
+        for files in (True,) if reference.outputs else (False, True):
+            family = definition_of(body, self._settings, self._workspace, files)["family"]
+            ended: Iterator[Any] = search.pages(
+                lambda more, family=family: self._client.list_tasks(  # type: ignore[misc]
+                    cluster=cluster, family=family, desiredStatus="STOPPED", **more
+                ),
+                "taskArns",
+                asked="nextToken",
+                answered="nextToken",
+            )
+            while arns := list(islice(ended, DESCRIBED_MAX)):
+                for task in self._client.describe_tasks(cluster=cluster, tasks=arns)["tasks"]:
+                    if task.get("startedBy") == reference.token:
+                        return task["taskArn"]
         return None
 
     def _described(self, cluster: str, pairs: Sequence[tuple[Reference, str]]) -> Iterator[Report]:

@@ -6,6 +6,7 @@ timed out, an agent that died), the host is asked: a look is a small command of 
 """
 
 import re
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws import AwsError, code_of, failure_of, tries_once
+from shared.executors.search import LOOK_BACK, SECONDS_MAX, Clock, CutShort, Search, asked_between, cut_short
 from shared.executors.ssm.script import (
     Facts,
     SsmSettings,
@@ -24,7 +26,7 @@ from shared.executors.ssm.script import (
     stop_text,
 )
 from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, json_object
-from shared.ids import Handle, JobName, RunId, Token, attempt_token
+from shared.ids import Handle, JobName, RunId, attempt_token
 from shared.ports import Reference, Report, Request
 
 if TYPE_CHECKING:
@@ -35,10 +37,6 @@ PLUGIN_PATH = "awsrunShellScript/0.awsrunShellScript/stdout"
 """Where Systems Manager puts the output of this document below prefix, command and instance."""
 HOSTS_MAX = 50
 """Hosts by id in one command (AWS)."""
-PAGES_MAX = 40
-"""Of 50 commands or hosts each."""
-LOOK_BACK = timedelta(days=3)
-"""How old a request may be that is looked for by its comment."""
 LOOK_AGAIN = timedelta(seconds=60)
 """When the answer of a look is old enough to ask the host again."""
 LOOK_TIMEOUT_SECONDS = 120
@@ -62,7 +60,13 @@ class SsmExecutor:
     runs_at_once = False
 
     def __init__(
-        self, client: "SSMClient", settings: SsmSettings, workspace: Workspace | None, *, now: Callable[[], datetime]
+        self,
+        client: "SSMClient",
+        settings: SsmSettings,
+        workspace: Workspace | None,
+        *,
+        now: Callable[[], datetime],
+        clock: Clock = time.monotonic,
     ) -> None:
         if not tries_once(client):
             raise ValueError(
@@ -73,6 +77,7 @@ class SsmExecutor:
         self._settings = settings
         self._workspace = workspace
         self._now = now
+        self._clock = clock
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
@@ -116,9 +121,13 @@ class SsmExecutor:
     def observe(self, references: Sequence[Reference]) -> list[Report]:
         """See `Executor`. May send a look to a host, which runs nothing of the job."""
         reports = []
+        until = self._clock() + SECONDS_MAX
         for reference in references:
             try:
-                reports.append(self._observed(reference))
+                reports.append(self._observed(reference, Search(until, self._clock)))
+            except CutShort as error:
+                if reference.handle is None:
+                    reports.append(cut_short(reference, error))
             except (TargetUnavailable, TargetSilent, TargetRefused):
                 continue
             except AwsError:
@@ -129,13 +138,13 @@ class SsmExecutor:
         """See `Executor`. Cancels what was not delivered, and asks hosts to end what was: Systems Manager's own cancelling may
         leave processes behind (fault 30)."""
         try:
-            command_id = reference.handle or self._find(reference.token)
+            command_id = reference.handle or self._find(reference, self._search())
             command = self._command(command_id) if command_id else None
             facts = _facts_of(command) if command is not None else None
             if command is None or facts is None:
                 return
             facts = replace(facts, command=command["CommandId"])
-            invocations = list(self._invocations(command["CommandId"]))
+            invocations = list(self._invocations(command["CommandId"], self._search()))
             alive = [one for one in invocations if one["Status"] not in ("Success", "Failed")]
             pending = [one["InstanceId"] for one in alive if one["Status"] in _PENDING]
             if pending or not invocations:
@@ -156,6 +165,8 @@ class SsmExecutor:
                     # A host that is not there cannot be told; what was cancelled before its delivery needs no telling.
                     if code_of(error) != "InvalidInstanceId" or any(one in hosts for one in chosen):
                         raise
+        except CutShort as error:
+            raise TargetUnavailable(f"cannot find what to stop: {error}") from error
         except AwsError as error:
             failure = failure_of(error, "stop the command")
             raise TargetUnavailable(str(failure)) from error
@@ -236,12 +247,12 @@ class SsmExecutor:
 
     # --- observing ------------------------------------------------------------------------------------------------------
 
-    def _observed(self, reference: Reference) -> Report:
-        command_id = reference.handle or self._find(reference.token)
+    def _observed(self, reference: Reference, search: Search) -> Report:
+        command_id = reference.handle or self._find(reference, search)
         if command_id is None:
             return _report(reference, "missing")
         command = self._command(command_id)
-        invocations = list(self._invocations(command_id))
+        invocations = list(self._invocations(command_id, self._search()))
         handle = Handle(command_id)
         if command is None and not invocations:
             # Right after the send this proves nothing (fault 27); that is the run's to judge.
@@ -388,12 +399,12 @@ class SsmExecutor:
         since = _aware(invocation.get("RequestedDateTime")) or self._now() - LOOK_BACK
         doubt = _report(reference, "unknown", reason=f"{reason}; the host is being asked")
         latest: Mapping[str, Any] | None = None
-        for command in self._commands(since, InstanceId=instance):
+        for command in self._commands(self._search(), since, InstanceId=instance):
             if command.get("Comment") == f"look {reference.token}":
                 latest = command
                 break
         if latest is not None:
-            answers = list(self._invocations(latest["CommandId"]))
+            answers = list(self._invocations(latest["CommandId"], self._search()))
             status = answers[0]["Status"] if answers else "Pending"
             plugin: Mapping[str, Any] = next(iter((answers or [{}])[0].get("CommandPlugins") or ()), {})
             asked_at = _aware(latest.get("RequestedDateTime")) or self._now()
@@ -424,11 +435,25 @@ class SsmExecutor:
 
     # --- asking Systems Manager -------------------------------------------------------------------------------------------
 
-    def _find(self, token: Token) -> str | None:
-        for command in self._commands(self._now() - LOOK_BACK):
-            if command.get("Comment") == token:
-                return str(command["CommandId"])
+    def _search(self) -> Search:
+        return Search(self._clock() + SECONDS_MAX, self._clock)
+
+    def _find(self, reference: Reference, search: Search) -> str | None:
+        """The command whose comment is the token."""
+        after, before = asked_between(reference, self._now())
+        host = self._first_host(reference.request)
+        # On one host there are fewer to look through; but one that was not fetched yet may stand only in the list of all.
+        for more in ({"InstanceId": host}, {}) if host is not None else ({},):
+            for command in self._commands(search, after, before, **more):
+                if command.get("Comment") == reference.token:
+                    return str(command["CommandId"])
         return None
+
+    def _first_host(self, body: Mapping[str, Any] | None) -> str | None:
+        try:
+            return next(iter(self._targets(body or {})[0].get("InstanceIds", ())), None)
+        except TargetRefused:
+            return None
 
     def _command(self, command_id: str) -> Mapping[str, Any] | None:
         try:
@@ -438,16 +463,21 @@ class SsmExecutor:
                 return None
             raise
 
-    def _commands(self, since: datetime, **more: Any) -> Iterator[Mapping[str, Any]]:
+    def _commands(
+        self, search: Search, since: datetime, until: datetime | None = None, **more: Any
+    ) -> Iterator[Mapping[str, Any]]:
         """Newest first."""
         # The filter knows whole seconds only.
-        after = (since - timedelta(seconds=1)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        asked = {"Filters": [{"key": "InvokedAfter", "value": after}], "MaxResults": 50, **more}
-        return _pages(lambda page: self._client.list_commands(**asked, **page), "Commands")
+        second = timedelta(seconds=1)
+        filters = [("InvokedAfter", _text(since - second)), ("DocumentName", DOCUMENT)]
+        if until is not None:
+            filters.append(("InvokedBefore", _text(until + second)))
+        asked = {"Filters": [{"key": key, "value": value} for key, value in filters], "MaxResults": 50, **more}
+        return _paged(search, lambda page: self._client.list_commands(**asked, **page), "Commands")
 
-    def _invocations(self, command_id: str) -> Iterator[Mapping[str, Any]]:
+    def _invocations(self, command_id: str, search: Search) -> Iterator[Mapping[str, Any]]:
         asked = {"CommandId": command_id, "Details": True, "MaxResults": 50}
-        return _pages(lambda page: self._client.list_command_invocations(**asked, **page), "CommandInvocations")
+        return _paged(search, lambda page: self._client.list_command_invocations(**asked, **page), "CommandInvocations")
 
     def _registered(self, instances: Sequence[str]) -> set[str]:
         answer = self._client.describe_instance_information(
@@ -518,16 +548,12 @@ def _combined(reference: Reference, each: Mapping[str, Report], several: bool) -
     )
 
 
-def _pages(ask: Callable[[dict[str, str]], Any], key: str) -> Iterator[Mapping[str, Any]]:
-    page: dict[str, str] = {}
-    for _ in range(PAGES_MAX):
-        answer = ask(page)
-        yield from answer[key]
-        if not answer.get("NextToken"):
-            return
-        page = {"NextToken": answer["NextToken"]}
-    # Finding nothing would not prove that there is nothing.
-    raise TargetUnavailable(f"Systems Manager lists more than {PAGES_MAX} pages")
+def _paged(search: Search, ask: Callable[[dict[str, str]], Any], key: str) -> Iterator[Mapping[str, Any]]:
+    return search.pages(ask, key, asked="NextToken", answered="NextToken")
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _by_tags(tags: Mapping[str, str]) -> list[dict[str, Any]]:

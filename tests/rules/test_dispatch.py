@@ -1,0 +1,250 @@
+"""What dispatch makes of what targets answer: claims, looking for what nobody heard of, and asking again."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.decide.commands import CancelJob, RecordSilence, RequestRun
+from shared.decide.run import SECOND_LOOK_AFTER
+from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
+from shared.errors import TargetSilent
+from shared.events import RunRequested
+from shared.ids import Handle, JobName, RunId, WorkflowName, run_stream
+from shared.ports import Reference, Report, Request
+from shared.state.run import Claimed, Done, Doubted, Phase, Queued, Run, Submitted
+from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore
+from shared.usecases.dispatch import SEND_WITHIN, SENDING, Dispatch
+from shared.usecases.loading import Loader, PlanCache
+from shared.usecases.transact import Transact
+from tests.rules.sentences import NOON, seconds
+
+RUN = RunId("nightly@1")
+LOAD = JobName("load")
+START = StartAttempt(RUN, LOAD, 1)
+OBSERVE = ObserveAttempt(RUN, LOAD, 1)
+DOCUMENT = b"""{"name": "nightly", "owner": "ann", "jobs": [{"name": "load", "type": "emr", "cluster_id": "j-1",
+"steps": [{"Name": "s", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["true"]}}]}]}"""
+
+
+class Target:
+    """Answers what it is told to answer."""
+
+    token_seconds: float | None = None
+    runs_at_once = False
+
+    def __init__(self, *, takes_token: bool = False) -> None:
+        self.takes_token = takes_token
+        self.started: list[Request] = []
+        self.asked: list[Reference] = []
+        self.stopped: list[Reference] = []
+        self.answer: Callable[[Request], Handle] = lambda _: Handle("c/s")
+        self.tells: dict[str, Any] | None = {"status": "missing"}
+
+    def start(self, request: Request) -> Handle:
+        self.started.append(request)
+        return self.answer(request)
+
+    def observe(self, references: Sequence[Reference]) -> list[Report]:
+        self.asked += references
+        if self.tells is None:
+            return []
+        return [Report(one.token, one.run, one.job, one.attempt, **self.tells) for one in references]
+
+    def stop(self, reference: Reference, *, grace_seconds: float) -> None:
+        self.stopped.append(reference)
+
+
+class Nowhere:
+    def send(self, effects: Any, *, delay_seconds: float = 0) -> None:
+        pass
+
+
+class World:
+    """One run of one job, on one target. `slow`: how long a write to the store takes."""
+
+    def __init__(self, *, takes_token: bool = False) -> None:
+        self.now = NOON
+        self.slow = timedelta()
+        self.target = Target(takes_token=takes_token)
+        documents = MemoryDocuments()
+        ids = iter(range(1_000))
+        store = MemoryStore()
+        self.transact = Transact(
+            Slow(self, store),
+            MemoryDues(),
+            Loader(store, PlanCache(documents)),
+            Nowhere(),
+            now=lambda: self.now,
+            new_id=lambda: f"id{next(ids)}",
+        )
+        self.dispatch = Dispatch(
+            self.transact, dict.fromkeys(("ecs", "emr", "ssm"), self.target), now=lambda: self.now, claimer="one"
+        )
+        run = RunRequested(
+            run=RUN, workflow=WorkflowName("nightly"), document=documents.put(DOCUMENT), document_version=1
+        )
+        self.learn([(RUN, RequestRun(run))])
+
+    def learn(self, learnt: Sequence[tuple[RunId, Any]]) -> None:
+        for run, command in learnt:
+            self.transact(run_stream(run), command, by="test", cause="test")
+
+    def phase(self) -> Phase:
+        run = self.transact.current(run_stream(RUN)).state
+        assert isinstance(run, Run)
+        return run.jobs[LOAD].phase
+
+    def in_doubt(self) -> Doubted:
+        """Asked for, without an answer."""
+
+        def silent(_: Request) -> Handle:
+            raise TargetSilent("no answer in 25 seconds")
+
+        self.target.answer = silent
+        self.learn(self.dispatch.start(START))
+        self.target.answer = lambda _: Handle("c/s")
+        phase = self.phase()
+        assert isinstance(phase, Doubted)
+        return phase
+
+    def look(self, after: timedelta, **tells: Any) -> Phase:
+        """What the job is after the target told this, or nothing."""
+        self.now += after
+        self.target.tells = tells or None
+        self.learn(self.dispatch.observe([OBSERVE]))
+        return self.phase()
+
+
+class Slow:
+    """A store that takes its time to write."""
+
+    def __init__(self, world: World, store: MemoryStore) -> None:
+        self._world = world
+        self._store = store
+
+    def append(self, record: Any) -> None:
+        self._world.now += self._world.slow
+        self._store.append(record)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_what_is_found_at_the_second_look_is_bound_and_not_asked_for_again() -> None:  # fault 17
+    world = World()
+    world.in_doubt()
+    assert isinstance(world.look(seconds(5), status="missing"), Doubted)
+    phase = world.look(SECOND_LOOK_AFTER, status="running", handle=Handle("c/s"))
+    assert isinstance(phase, Submitted)
+    assert len(world.target.started) == 1
+
+
+def test_what_could_not_be_looked_for_is_not_asked_for_again() -> None:
+    world = World()
+    world.in_doubt()
+    assert isinstance(world.look(SECOND_LOOK_AFTER), Doubted)
+    assert isinstance(world.look(SECOND_LOOK_AFTER, status="unknown", cut_short=True), Doubted)
+    assert len(world.target.started) == 1
+
+
+def test_what_was_looked_for_everywhere_and_not_found_is_asked_for_again() -> None:  # fault 3
+    world = World()
+    world.in_doubt()
+    world.look(seconds(5), status="missing")
+    assert len(world.target.started) == 1
+    assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Submitted)
+    assert len(world.target.started) == 2
+
+
+def test_a_search_carries_the_request_of_the_claim_and_when_it_was_made() -> None:
+    world = World()
+    doubt = world.in_doubt()
+    world.look(seconds(5), status="missing")
+    (asked,) = world.target.asked
+    assert asked.handle is None
+    assert asked.request == world.target.started[0].body
+    assert asked.request is not None
+    assert asked.request["cluster_id"] == "j-1"
+    assert (asked.asked_from, asked.asked_until) == (NOON, doubt.since)
+
+
+def test_a_second_claim_does_not_forget_when_the_first_was_made() -> None:
+    world = World()
+    world.in_doubt()
+    world.target.answer = lambda request: _raise(TargetSilent("no answer"))
+    second = world.look(SECOND_LOOK_AFTER, status="missing")
+    assert isinstance(second, Doubted)
+    world.look(seconds(5), status="missing")
+    asked = world.target.asked[-1]
+    assert (asked.asked_from, asked.asked_until) == (NOON, second.since)
+
+
+def test_what_a_token_guards_is_looked_for_with_the_same_request() -> None:
+    world = World(takes_token=True)
+    world.learn([(RUN, CancelJob(LOAD, "ada"))])
+    world.target.tells = None
+    world.dispatch.stop(StopAttempt(RUN, LOAD, 1))
+    (asked,) = world.target.asked
+    assert asked.request is not None
+    assert asked.request["cluster_id"] == "j-1"
+    assert (asked.asked_from, asked.asked_until) == (NOON, None)
+
+
+def test_a_search_that_was_cut_short_ends_nothing_that_is_being_stopped() -> None:
+    world = World()
+    world.in_doubt()
+    world.learn([(RUN, CancelJob(LOAD, "ada"))])
+    world.now += 2 * SECOND_LOOK_AFTER
+    world.target.tells = {"status": "unknown", "cut_short": True}
+    world.learn(world.dispatch.stop(StopAttempt(RUN, LOAD, 1)))
+    assert isinstance(world.phase(), Doubted)
+    assert world.target.stopped
+    world.target.tells = {"status": "missing"}
+    world.learn(world.dispatch.stop(StopAttempt(RUN, LOAD, 1)))
+    assert isinstance(world.phase(), Done)
+
+
+def test_a_search_that_was_cut_short_leaves_a_claim_to_its_claimer() -> None:
+    world = World()
+    world.target.tells = {"status": "unknown", "cut_short": True}
+    heard: list[Any] = []
+
+    def asked_meanwhile(_: Request) -> Handle:
+        heard.extend(world.dispatch.observe([OBSERVE]))
+        world.learn([(RUN, CancelJob(LOAD, "ada"))])
+        heard.extend(one for one in world.dispatch.stop(StopAttempt(RUN, LOAD, 1)) if isinstance(one[1], RecordSilence))
+        return Handle("c/s")
+
+    world.target.answer = asked_meanwhile
+    world.learn(world.dispatch.start(START))
+    assert heard == []
+    assert isinstance(world.phase(), Submitted)
+
+
+def test_an_expired_claim_that_cannot_be_looked_for_is_in_doubt() -> None:
+    world = World()
+    world.target.answer = lambda _: _raise(KeyboardInterrupt())  # the claimer dies
+    with pytest.raises(KeyboardInterrupt):
+        world.dispatch.start(START)
+    assert isinstance(world.phase(), Claimed)
+    phase = world.look(SEND_WITHIN, status="unknown", cut_short=True, reason="too much")
+    assert isinstance(phase, Doubted)
+    assert phase.reason == "too much"
+
+
+def test_a_claim_that_took_long_to_be_stored_is_given_back_unsent() -> None:
+    world = World()
+    world.slow = SEND_WITHIN - SENDING + seconds(1)
+    world.learn(world.dispatch.start(START))
+    assert world.target.started == []
+    assert isinstance(world.phase(), Queued)
+    world.slow = timedelta()
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Submitted)
+    assert world.target.started[0].send_before == world.now + SEND_WITHIN
+
+
+def _raise(error: BaseException) -> Handle:
+    raise error
