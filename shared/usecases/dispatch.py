@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from threading import Lock
 
 from shared.decide.commands import (
     RecordClaim,
@@ -28,6 +29,8 @@ from shared.usecases.transact import Transact
 
 SEND_WITHIN = timedelta(seconds=60)
 """How long a claimer may take to send; longer than any single request to a target with the SDK's own retries off."""
+SENDING = timedelta(seconds=30)
+"""How much of it must be left when the claim is stored: no request takes longer, so none is on its way when others begin to look."""
 RELEASE_RETRY_SECONDS = 30.0
 
 _UNDER_WAY = frozenset({"submitted", "running"})
@@ -51,6 +54,7 @@ class Dispatch:
         self._render = Renderer()
         self._now = now
         self._claimer = claimer
+        self._claiming = Lock()
 
     def start(self, effect: StartAttempt) -> list[Learnt]:
         """Ask the target for an attempt, unless somebody did or nobody wants it any more."""
@@ -70,8 +74,17 @@ class Dispatch:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
             return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
-        if not executor.takes_token and not self._claim(run, effect, dict(request.body)):
-            return []
+        if not executor.takes_token:
+            claimed = self._claim(run, effect, dict(request.body))
+            if claimed is None:
+                return []
+            if claimed - self._now() < SENDING:
+                # The claim took so long to be stored that its request could be sent after others looked for it.
+                late = ReleaseClaim(
+                    effect.job, effect.attempt, self._claimer, "the claim was stored too late to be sent", 0.0
+                )
+                return [(run.run, late)]
+            request = replace(request, send_before=claimed)
         try:
             handle = executor.start(request)
         except TargetRefused as error:
@@ -172,10 +185,34 @@ class Dispatch:
                 learnt.extend(self.start(StartAttempt(report.run, report.job, report.attempt)))
         return learnt
 
-    def _claim(self, run: Run, effect: StartAttempt, request: dict[str, object]) -> bool:
-        claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, self._now() + SEND_WITHIN)
+    def _reference(self, run: Run, job: JobName, phase: Open) -> Reference:
+        handle = phase.handle if isinstance(phase, Submitted | Doubted) else None
+        token = attempt_token(run.run, job, phase.attempt)
+        outputs = outputs_of(run.plan.jobs[job])
+        if handle is not None:
+            return Reference(token, run.run, job, phase.attempt, handle, outputs)
+        body, asked_from, asked_until = None, phase.queued_at, None
+        match phase:
+            case Claimed():
+                body, asked_from = phase.request, phase.asked_from or phase.claimed_at
+                asked_until = phase.send_before
+            case Doubted() if phase.request is not None:
+                body, asked_from = phase.request, phase.asked_from or phase.queued_at
+                asked_until = phase.since
+            case _:
+                # Nobody claims what a token guards: the same state gives the same request.
+                with suppress(TemplateError):
+                    body = self._render(run, job, phase.attempt).body
+        return Reference(token, run.run, job, phase.attempt, None, outputs, body, asked_from, asked_until)
+
+    def _claim(self, run: Run, effect: StartAttempt, request: dict[str, object]) -> datetime | None:
+        """Until when this process alone may send; None when it may not."""
+        send_before = self._now() + SEND_WITHIN
+        claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, send_before)
         try:
-            self._transact(run_stream(run.run), claim, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
+            # Starts go on side by side, and those of one run would be in each other's way.
+            with self._claiming:
+                self._transact(run_stream(run.run), claim, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
         except Rejected:
             # Another dispatcher claimed it, or it is no longer wanted.
             return None
@@ -213,6 +250,10 @@ def _may_start(phase: Open, executor: Executor) -> bool:
             return False
 
 
+def _may_still_be_sent(phase: Open | None, now: datetime) -> bool:
+    return isinstance(phase, Claimed) and now < phase.send_before
+
+
 def _stop(executor: Executor, reference: Reference, grace_seconds: float) -> bool:
     """Whether the target accepted the stop; if not, the sweep asks again."""
     try:
@@ -244,10 +285,6 @@ def _command(report: Report) -> RecordReport:
         reason=report.reason,
         started_at=report.started_at,
         ended_at=report.ended_at,
-def _may_still_be_sent(phase: Open | None, now: datetime) -> bool:
-    return isinstance(phase, Claimed) and now < phase.send_before
-
-
         outputs=report.outputs,
         files=report.files,
     )

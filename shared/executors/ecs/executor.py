@@ -8,6 +8,8 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
@@ -21,9 +23,9 @@ from shared.executors.ecs.definition import (
     overrides_of,
     placement_of,
 )
+from shared.executors.search import SECONDS_MAX, Clock, CutShort, Search, cut_short
 from shared.executors.workspace import OUTPUTS_BYTES_MAX, Unfit, Workspace, read_result
 from shared.ids import Handle, JobName, RunId, Token, attempt_token
-from shared.executors.search import SECONDS_MAX, Clock, CutShort, Search, cut_short
 from shared.ports import Reference, Report, Request
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ DESCRIBED_MAX = 100
 RESULT_BYTES_MAX = OUTPUTS_BYTES_MAX + 200_000
 """outputs.json and 200 paths of 512 characters before it."""
 DEFINITIONS_KEPT_MAX = 5_000
+PLAIN_GROUP = "runfold"
+TIMED_GROUP = "runfold-timed"
+"""Groups of tasks; those of the second have limits that count from when they run."""
 _RESULT_WRITTEN = 64
 _INPUT_WRONG = 66
 
@@ -67,14 +72,15 @@ class EcsExecutor:
         self._settings = settings
         self._workspace = workspace
         self._definitions: dict[str, str] = {}
+        self._registering = Lock()
         self._once = tries_once(client)
+        self._clock = clock
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
     def start(self, request: Request) -> Handle:
         """See `Executor`. The handle is the task's ARN."""
         body = request.body
-        self._clock = clock
         if self._workspace is None and (request.inputs or request.outputs):
             raise TargetRefused("the deployment has no bucket for files, so containers can have no inputs and outputs")
         files = bool(request.inputs or request.outputs)
@@ -96,6 +102,7 @@ class EcsExecutor:
         """See `Executor`."""
         by_cluster: dict[str, list[tuple[Reference, str]]] = {}
         reports: dict[Token, Report] = {}
+        until = self._clock() + SECONDS_MAX
         for reference in references:
             try:
                 arn = reference.handle or self._find(reference, Search(until, self._clock))
@@ -105,7 +112,6 @@ class EcsExecutor:
             except (TargetUnavailable, TargetSilent, TargetRefused):
                 continue
             if arn is None:
-        until = self._clock() + SECONDS_MAX
                 reports[reference.token] = _report(reference, "missing")
             else:
                 by_cluster.setdefault(_cluster_of(arn), []).append((reference, arn))
@@ -151,10 +157,15 @@ class EcsExecutor:
 
     def _registered(self, definition: dict[str, Any]) -> str:
         """The ARN of the definition with this content, registered if it is not there. Nothing is started yet."""
-        family = definition["family"]
-        known = self._definitions.get(family)
+        known = self._definitions.get(definition["family"])
         if known is not None:
             return known
+        # Jobs that are started side by side often share a definition, which one of them is to register.
+        with self._registering:
+            return self._definitions.get(definition["family"]) or self._looked_up(definition)
+
+    def _looked_up(self, definition: dict[str, Any]) -> str:
+        family = definition["family"]
         try:
             try:
                 answer: Any = self._client.describe_task_definition(taskDefinition=family)
@@ -189,6 +200,8 @@ class EcsExecutor:
                 clientToken=request.token,
                 startedBy=request.token,
                 overrides=overrides,  # type: ignore[arg-type]
+                # By the group, EventBridge can tell apart the tasks of which it matters when they begin to run.
+                group=TIMED_GROUP if request.body.get("timed") else PLAIN_GROUP,
                 tags=[
                     {"key": "runfold:run", "value": request.run},
                     {"key": "runfold:job", "value": request.job},
