@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+from shared import template
 from shared.decide.commands import (
     Advance,
     CancelJob,
@@ -74,7 +75,6 @@ from shared.state.run import (
     Waiting,
     reopened_jobs,
 )
-from shared.template import evaluate
 from shared.workflow.document import EcsJob, EmrJob, FailureClass, Outcome, SsmJob
 
 SLICE = 300
@@ -806,7 +806,7 @@ def _judge_expression(draft: RunDraft, name: JobName, expression: str) -> tuple[
     assert fold.run is not None
     context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name)
     try:
-        holds = evaluate(expression, context)
+        holds = template.evaluate(expression, context)
     except TemplateError as error:
         return "failed", f"`when` cannot be evaluated: {error}"
     return None if holds else ("skipped", f"`when` does not hold: {expression}")

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from shared import template
 from shared.errors import InvalidInput, Problem
-from shared.template.names import Names
 from shared.usecases.rendering import TEMPLATED
 from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
 from shared.workflow.document import SsmJob, Workflow
@@ -108,16 +107,18 @@ def _template_problems(examined: Examined) -> Iterator[Problem]:
                 yield from template.check_expression(job.when, names, path=f"jobs[{position}].when")
 
 
-def _names(examined: Examined, position: int, text: str, all_jobs: frozenset[str], *, starting: bool) -> Names:
+def _names(
+    examined: Examined, position: int, text: str, all_jobs: frozenset[str], *, starting: bool
+) -> "template.Names":
     # Only the upstream jobs whose names can occur in the text: sets of all of them would be quadratic.
     words = {part for word in _WORD.findall(text) for part in (word, *word.split("."))}
     graph = examined.graph
     upstream = frozenset(
         word for word in words if word in graph.position and graph.is_upstream(graph.position[word], position)
     )
-    names = Names(params=examined.params, jobs=upstream, all_jobs=all_jobs, nearest=examined.nearest)
+    names = template.Names(params=examined.params, jobs=upstream, all_jobs=all_jobs, nearest=examined.nearest)
     if not starting:
-        return Names(
+        return template.Names(
             params=names.params,
             jobs=upstream,
             all_jobs=all_jobs,

@@ -6,12 +6,12 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from shared import template
 from shared.decide.context import context_of
 from shared.errors import TemplateError
 from shared.ids import Digest, JobName, attempt_token
 from shared.ports import Request
 from shared.state.run import JobState, Run
-from shared.template import is_template, render_text, render_tree
 from shared.workflow.document import EcsJob, EmrJob, Input, SsmJob
 
 TEMPLATED: dict[str, tuple[str, ...]] = {
@@ -76,7 +76,7 @@ def _rendered(body: dict[str, Any], context: Mapping[str, object]) -> dict[str, 
             continue
         # A cluster request is JSON with types of its own; everything else ends as text in an argument or a variable.
         if field == "cluster":
-            rendered[field] = render_tree(body[field], context, path=field)
+            rendered[field] = template.render_tree(body[field], context, path=field)
         else:
             rendered[field] = _texts(body[field], context)
     return rendered
@@ -85,7 +85,7 @@ def _rendered(body: dict[str, Any], context: Mapping[str, object]) -> dict[str, 
 def _texts(value: Any, context: Mapping[str, object]) -> Any:
     match value:
         case str():
-            return render_text(value, context)
+            return template.render_text(value, context)
         case list():
             return [_texts(one, context) for one in value]
         case dict():
@@ -97,7 +97,7 @@ def _texts(value: Any, context: Mapping[str, object]) -> Any:
 def _has_template(value: Any) -> bool:
     match value:
         case str():
-            return is_template(value)
+            return template.is_template(value)
         case list():
             return any(_has_template(one) for one in value)
         case dict():
@@ -113,11 +113,11 @@ def _resolved(
     if given.sha256 is not None:
         resolved["sha256"] = given.sha256
     if given.content is not None:
-        resolved["content"] = render_text(given.content, context)
+        resolved["content"] = template.render_text(given.content, context)
     elif given.url is not None:
-        resolved["url"] = render_text(given.url, context)
+        resolved["url"] = template.render_text(given.url, context)
     elif given.s3 is not None:
-        resolved["s3"] = render_text(given.s3, context)
+        resolved["s3"] = template.render_text(given.s3, context)
     elif given.upload is not None:
         address = run.request.files.get(given.upload)
         if address is None:
