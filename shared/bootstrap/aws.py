@@ -258,6 +258,7 @@ class Aws:
             self._target_client("emr-serverless", sent_twice_is_harmless=True),
             self.workspace,
             execution_role=self.settings.emr_serverless_role_arn,
+            now=utc_now,
         )
         return EmrTargets(clusters, serverless)
 
@@ -269,7 +270,6 @@ class Aws:
         given = SsmSettings(
             hosts={name: SsmHost(**facts) for name, facts in named.items()},
             log_group=self.settings.log_group or None,
-            now=utc_now,
             region=os.environ.get("AWS_REGION", ""),
         )
         client = self._target_client("ssm", sent_twice_is_harmless=False)
