@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from shared.errors import Problem, TemplateError
 from shared.template.bounds import DOCUMENT_SIZE_MAX, RENDERED_LENGTH_MAX, VALUE_DEPTH_MAX
-from shared.template.evaluate import value_of
+from shared.template.evaluation import value_of
 from shared.template.names import ROOTS, TIMES, Names, wrong_names
 from shared.template.parse import Fault, Placed, Template, parse_expression, parse_text, statement_in
 from shared.template.values import Json, Unusable, Work, as_json, as_text, kind
