@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import datetime
 from typing import Any, Literal
 
 from shared.errors import InvalidInput, Problem
@@ -49,6 +50,8 @@ class Configuration:
     emr_serverless_role_arn: str = ""
     files_image: str = ""
     hosts: dict[str, Any] = field(default_factory=dict)
+    restored_from: str = ""
+    """The instant to which the history was restored, while work of before may still run: targets are asked before anything is started."""
 
     # --- what jobs may use ------------------------------------------------------------------------------------------------
     clusters: tuple[str, ...] = ()
@@ -138,6 +141,9 @@ class Configuration:
         if bad := [arn for arn, words in self.iam_grants.items() if not isinstance(words, str) or not _grants(words)]:
             hint = 'use {"arn:aws:sts::*:assumed-role/oncall/*": "operator:tag=sales viewer"}'
             problems.append(Problem("iam_grants", f"{', '.join(bad)} is given what is no grant", hint))
+        if self.restored_from and not _is_instant(self.restored_from):
+            hint = "write it with its zone: 2026-11-22T02:00:00Z"
+            problems.append(Problem("restored_from", f"{self.restored_from!r} is no instant", hint))
         if not _ROLE_PATH.fullmatch(self.passed_role_path):
             # A path of "/" would let jobs be given every role of the account.
             problems.append(
@@ -159,6 +165,13 @@ class Configuration:
 def _grants(words: str) -> bool:
     # The API ignores a word that is no grant; here a misspelt one is told before anybody misses it.
     return bool(words.split()) and all(_GRANT.fullmatch(word) for word in words.split())
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _as_typed(value: object, kind: type) -> object:

@@ -286,6 +286,7 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         emr_instance_profile=configuration.emr_instance_profile,
         emr_serverless_role_arn=configuration.emr_serverless_role_arn,
         files_image=configuration.files_image,
+        restored_from=configuration.restored_from,
         hosts=json.dumps(configuration.hosts, sort_keys=True) if configuration.hosts else "",
         cors_origins=",".join(configuration.cors_origins),
         grants_claim=configuration.grants_claim,

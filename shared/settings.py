@@ -58,6 +58,8 @@ class Settings:
     """Comma-separated claims that list groups; those named `runfold:` and a grant give it."""
     iam_grants: str = ""
     """A JSON object: patterns of callers' ARNs to grants, `{"arn:aws:sts::*:assumed-role/oncall/*": "operator"}`."""
+    restored_from: str = ""
+    """The instant to which the history was restored: before anything is started, targets are asked what they run since then."""
     release: str = ""
     """What is deployed; the API tells it, and answers of another release are not taken for unchanged."""
 

@@ -201,6 +201,10 @@ class Aws:
 
     @cached_property
     def executors(self) -> "Mapping[str, Executor]":
+        if self.settings.restored_from:
+            from shared.executors.restored import AllLookFirst
+
+            return AllLookFirst(_Executors(self), datetime.fromisoformat(self.settings.restored_from))
         return _Executors(self)
 
     @cached_property
@@ -270,6 +274,7 @@ class Aws:
         given = SsmSettings(
             hosts={name: SsmHost(**facts) for name, facts in named.items()},
             log_group=self.settings.log_group or None,
+            now=utc_now,
             region=os.environ.get("AWS_REGION", ""),
         )
         client = self._target_client("ssm", sent_twice_is_harmless=False)

@@ -49,10 +49,14 @@ def test_every_problem_is_told_at_once() -> None:
         api_access="open",
         oidc_issuer="http://id.example",
         passed_roles="arn:aws:iam::1:role/*",
+        restored_from="2026-11-22T02:00:00",
         reports_concurrency=1,
         log_retention_days=31,
     ) == sorted(
-        ["stage", "platform", "api_access", "oidc_issuer", "passed_roles", "reports_concurrency", "log_retention_days"]
+        [
+            *("stage", "platform", "api_access", "oidc_issuer", "passed_roles", "restored_from"),
+            *("reports_concurrency", "log_retention_days"),
+        ]
     )
 
 
