@@ -5,8 +5,8 @@ The real handlers work on moto in simulated time (`bench/pump.py` says how AWS b
 containers that succeed the first time and run for 1 to 20 minutes, uniformly, after 35 seconds to start; *quiet* is one such run alone; *at
 load* 1,000 of them are asked for within an hour, at random moments (a Poisson process with a fixed seed); *large* is one run of 10,000 jobs, 500 at a
 time. Every job counts in full: what its run costs beside its jobs (request, lists, due rows) is in it. Each section shows two ways to hand things
-over: as the stack is deployed by default, and *grouped*: `batching_window_seconds=10`, two batches of a queue at a time, twenty
-seconds and images for the table's stream, and no events for containers that begin to run. Nothing is asserted.
+over: as the stack is deployed by default, and *grouped*: windows of ten seconds and two batches at a time for both queues, and of twenty
+seconds for the table's stream. Nothing is asserted.
 """
 
 import json
@@ -48,7 +48,7 @@ from functions.register.handler import make_handler as register_handler
 from functions.relay.handler import make_handler as relay_handler
 from functions.scheduler.handler import make_handler as scheduler_handler
 from functions.status.handler import make_handler as status_handler
-from infra.configuration import Configuration
+from infra.configuration import BATCH_MAX, BATCH_MAX_WITH_WINDOW, Configuration
 from shared.bootstrap.aws import RHYTHM
 from shared.executors.aws_events import AwsEvents
 from shared.ids import Handle, RunId, Token, WorkflowName
@@ -63,11 +63,10 @@ START_SECONDS = 35.0
 WAITING_MB = 512
 CHECKING_MB = 1024
 """Memory of the functions, as `infra/stack.py` gives it."""
-QUEUE_BATCH, STREAM_BATCH = 100, 100
-STREAM_WINDOW_SECONDS = 0
-STREAM_IMAGES = False
-TELLS_RUNNING = True
-"""The event source of the relay, the stream's view and the rule for ECS, as `infra/` makes them."""
+STREAM_BATCH = 100
+STREAM_IMAGES = True
+TELLS_RUNNING = False
+"""The stream's view and what the rules for ECS pass of jobs without time limits, as `infra/` makes them."""
 SWEEP_SECONDS = 60
 RUNS_AN_HOUR = 1_000
 LARGE_JOBS, LARGE_PARALLELISM = 10_000, 500
@@ -84,11 +83,9 @@ class Flow:
     name: str
     effects_pollers: int
     reports_pollers: int
-    window_seconds: float
+    effects_window_seconds: float
+    reports_window_seconds: float
     stream_window_seconds: float
-    stream_images: bool
-    tells_running: bool
-    """Whether the rule for ECS passes RUNNING beside STOPPED."""
 
 
 _DEPLOYED = Configuration()
@@ -96,32 +93,27 @@ DEPLOYED = Flow(
     "as deployed",
     effects_pollers=_DEPLOYED.effects_concurrency,
     reports_pollers=_DEPLOYED.reports_concurrency,
-    window_seconds=_DEPLOYED.batching_window_seconds,
-    stream_window_seconds=STREAM_WINDOW_SECONDS,
-    stream_images=STREAM_IMAGES,
-    tells_running=TELLS_RUNNING,
+    effects_window_seconds=_DEPLOYED.effects_window_seconds,
+    reports_window_seconds=_DEPLOYED.reports_window_seconds,
+    stream_window_seconds=_DEPLOYED.stream_window_seconds,
 )
 GROUPED = Flow(
     "grouped",
     effects_pollers=2,
     reports_pollers=2,
-    window_seconds=10,
+    effects_window_seconds=10,
+    reports_window_seconds=10,
     stream_window_seconds=20,
-    stream_images=True,
-    tells_running=False,
 )
 
 
 class Containers(Target):
     """Tasks that run for a while of simulated time, and tell about it as ECS does."""
 
-    def __init__(
-        self, tell: Callable[[float, dict[str, Any]], None], asked: Callable[[], None], *, tells_running: bool
-    ) -> None:
+    def __init__(self, tell: Callable[[float, dict[str, Any]], None], asked: Callable[[], None]) -> None:
         super().__init__()
         self._asked = asked
         self._tell = tell
-        self._tells_running = tells_running
         self._random = random.Random(SEED)
         self.ended: int = 0
 
@@ -129,7 +121,7 @@ class Containers(Target):
         self._asked()
         if request.token not in self.started:
             minutes = self._random.uniform(*JOB_MINUTES)
-            if self._tells_running:
+            if TELLS_RUNNING:
                 self._tell(START_SECONDS, self._event(request.token, "RUNNING"))
             self._tell(START_SECONDS + 60 * minutes, self._event(request.token, "STOPPED"))
         super().start(request)
@@ -216,8 +208,7 @@ def world(settings: Settings, flow: Flow, *, moto: bool = False) -> World:
     tables = None if moto else Tables(SCHEMAS)
     clock = Clock(NOON)
     meter = Meter(SCHEMAS)
-    tokens: list[Containers] = []
-    pump = Pump(clock, meter, SEED, lambda: tokens[0].asked)
+    pump = Pump(clock, meter, SEED)
     queues: dict[str, Queue] = {}
 
     def tell(seconds: float, event: dict[str, Any]) -> None:
@@ -233,14 +224,22 @@ def world(settings: Settings, flow: Flow, *, moto: bool = False) -> World:
         if pump.invoked is not None:
             pump.invoked.leads_on()
 
-    containers = Containers(tell, led_on, tells_running=flow.tells_running)
-    tokens.append(containers)
+    def target_asked() -> None:
+        led_on()
+        meter.operations.append("target start")
+
+    def side_by_side(tasks: Sequence[Callable[[], None]]) -> None:
+        assert pump.invoked is not None
+        pump.invoked.side_by_side(tasks)
+
+    containers = Containers(tell, target_asked)
     executors = {"ecs": containers, "emr": containers, "ssm": containers}
 
     def made(count: int) -> list[Sandbox]:
         boxes = [Sandbox(settings, clock, meter, executors, tables) for _ in range(count)]
         for box in boxes:
             vars(box)["events"] = AwsEvents({"ecs": containers})
+            vars(box)["side_by_side"] = side_by_side
             box.effects._client = caught(box.effects._client)
         return boxes
 
@@ -278,23 +277,26 @@ def world(settings: Settings, flow: Flow, *, moto: bool = False) -> World:
         name: Function(pump, name, made_handlers, memory_mb=CHECKING_MB if name == "register" else WAITING_MB)
         for name, made_handlers in handlers.items()
     }
-    batch = QUEUE_BATCH if flow.window_seconds else 10
     queues["effects"] = Queue(
         pump,
         functions["dispatch"],
         pollers=flow.effects_pollers,
-        window_seconds=flow.window_seconds,
-        batch_max=batch,
+        window_seconds=flow.effects_window_seconds,
+        batch_max=BATCH_MAX_WITH_WINDOW if flow.effects_window_seconds else BATCH_MAX,
     )
     queues["reports"] = Queue(
-        pump, functions["status"], pollers=flow.reports_pollers, window_seconds=flow.window_seconds, batch_max=batch
+        pump,
+        functions["status"],
+        pollers=flow.reports_pollers,
+        window_seconds=flow.reports_window_seconds,
+        batch_max=BATCH_MAX_WITH_WINDOW if flow.reports_window_seconds else BATCH_MAX,
     )
     stream = Stream(
         pump,
         functions["relay"],
         window_seconds=flow.stream_window_seconds,
         batch_max=STREAM_BATCH,
-        images=flow.stream_images,
+        images=STREAM_IMAGES,
     )
     meter.written = lambda table, item: stream.put(item) if table == "events" else None
 

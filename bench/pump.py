@@ -5,14 +5,15 @@ batches under way; every request that puts messages on the queue ends the long p
 (ten messages at most). The poller then collects until its window closes or its batch is full, and invokes the function; afterwards the
 messages are deleted ten at a time. A long poll that nothing ends costs a receive every twenty seconds. Records of the stream are collected
 a shard at a time for as long as its window, or a quarter of a second. Every function has as many warm sandboxes as it may have
-batches under way, each with a memory of its own, and an invocation goes to any of them.
+batches under way, each with a memory of its own, and an invocation goes to any of them. What a function does in threads is done one after the
+other here, and counted as if its threads shared the waiting.
 """
 
 import heapq
 import random
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
@@ -22,6 +23,7 @@ from bench.meter import Meter
 from bench.tables import Tables
 from functions.telemetry import Handler
 from shared.bootstrap.aws import Aws
+from shared.bootstrap.threads import WORKERS
 from shared.settings import Settings
 
 HOP_SECONDS = 0.016
@@ -99,6 +101,7 @@ class Function:
         self._began = 0.0
         self._in_calls = 0.0
         self._led_on = False
+        self._overlapped_ms = 0.0
 
     def leads_on(self) -> None:
         """The invocation under way does now what the next link of the chain waits for."""
@@ -107,20 +110,34 @@ class Function:
             own = time.perf_counter() - self._began - (self._pump.meter.seconds_in_calls - self._in_calls)
             self.usage.led_on_ms.append(1000 * own + self._waited_ms())
 
+    def side_by_side(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Carry out tasks one after the other, and count the time they wait for calls as if workers shared them."""
+        workers = [0.0] * WORKERS
+        before = first = self._waited_ms()
+        for task in tasks:
+            task()
+            now = self._waited_ms()
+            # The next task goes to the worker that is free first.
+            workers[workers.index(min(workers))] += now - before
+            before = now
+        self._overlapped_ms += before - first - max(workers)
+
     def _waited_ms(self) -> float:
-        return sum(LATENCY_MS.get(one.partition(" ")[0], OTHER_MS) for one in self._pump.meter.operations)
+        called = sum(LATENCY_MS.get(one.partition(" ")[0], OTHER_MS) for one in self._pump.meter.operations)
+        return called - self._overlapped_ms
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         pump = self._pump
         handler = pump.random.choice(self._handlers)
         pump.meter.operations.clear()
+        self._overlapped_ms = 0.0
         self._led_on = False
         self._in_calls = pump.meter.seconds_in_calls
-        asked, self._began = pump.targets_asked(), time.perf_counter()
+        self._began = time.perf_counter()
         pump.invoked = self
         answer = handler(event, Context())
         own = time.perf_counter() - self._began - (pump.meter.seconds_in_calls - self._in_calls)
-        waited = self._waited_ms() + LATENCY_MS["target"] * (pump.targets_asked() - asked)
+        waited = self._waited_ms()
         self.usage.invocations += 1
         self.usage.cpu_ms.append(1000 * own)
         self.usage.gb_seconds += self._memory_gb * max(0.001, own * CPU_FACTOR + waited / 1000)
@@ -211,13 +228,12 @@ class Stream:
 
 
 class Pump:
-    """Simulated time: what is to happen, in order. `targets_asked` counts the starts that targets were asked for."""
+    """Simulated time: what is to happen, in order."""
 
-    def __init__(self, clock: Clock, meter: Meter, seed: int, targets_asked: Callable[[], int]) -> None:
+    def __init__(self, clock: Clock, meter: Meter, seed: int) -> None:
         self.clock = clock
         self.meter = meter
         self.random = random.Random(seed)
-        self.targets_asked = targets_asked
         self.invoked: Function | None = None
         """The function that is working, if one is."""
         self._planned: list[tuple[datetime, int, Callable[[], None]]] = []

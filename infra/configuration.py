@@ -19,10 +19,15 @@ _GRANT = re.compile(r"(viewer|operator|author|admin)(:(workflow|tag)=[^\s,\[\]]{
 _BOUNDS = {
     "effects_concurrency": (2, 1000),
     "reports_concurrency": (2, 1000),
-    "batching_window_seconds": (0, 300),
+    "effects_window_seconds": (0, 300),
+    "reports_window_seconds": (0, 300),
+    "stream_window_seconds": (0, 300),
     "api_requests_per_second": (1, 10_000),
     "artifacts_days": (0, 36_500),
 }
+BATCH_MAX = 10
+BATCH_MAX_WITH_WINDOW = 100
+"""Messages of a queue in one batch. Lambda takes more than ten at once only with a window of a second or more."""
 _RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827)
 """What CloudWatch takes, up to five years."""
 
@@ -70,7 +75,11 @@ class Configuration:
     # --- flow -------------------------------------------------------------------------------------------------------------
     effects_concurrency: int = 5
     reports_concurrency: int = 2
-    batching_window_seconds: int = 0
+    effects_window_seconds: int = 0
+    reports_window_seconds: int = 2
+    stream_window_seconds: int = 2
+    running_events: Literal["timed", "all"] = "timed"
+    """Of which ECS tasks it is told that they run: those with limits that count from then, or all."""
 
     # --- the API ----------------------------------------------------------------------------------------------------------
     api_access: tuple[str, ...] = ("jwt",)
@@ -128,6 +137,8 @@ class Configuration:
         problems = []
         if not _STAGE.fullmatch(self.stage):
             problems.append(Problem("stage", f"{self.stage!r} is no stage", "use lower case, digits and -, 16 at most"))
+        if self.running_events not in ("timed", "all"):
+            problems.append(Problem("running_events", f"{self.running_events!r} is unknown", "use timed or all"))
         if self.platform not in ("lambda", "host"):
             problems.append(Problem("platform", f"{self.platform!r} is unknown", "use lambda or host"))
         if unknown := set(self.api_access) - {"jwt", "iam"}:

@@ -5,15 +5,13 @@ from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.configuration import BATCH_MAX, BATCH_MAX_WITH_WINDOW
 from infra.permissions import acknowledge
 from infra.service_function import ServiceFunction
 from infra.set_aside import kept_letters
 
 RECEIVES_MAX = 5
 """After which a message is a dead letter. What is merely too early, or throttled, is sent again by its handler and does not count."""
-BATCH_MAX = 10
-BATCH_MAX_WITH_WINDOW = 100
-"""Lambda takes more than ten messages at once only with a window of a second or more."""
 VISIBILITY_TIMES_TIMEOUT = 6
 """AWS's advice: room for a throttled function's own tries before the message is shown to somebody else."""
 

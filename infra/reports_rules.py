@@ -4,7 +4,7 @@ Every rule has a dead-letter queue, because EventBridge drops what it could not 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
@@ -14,9 +14,10 @@ from constructs import Construct
 
 from infra.targets import cluster_arns
 from infra.uploads_rule import TRIES
+from shared.executors.ecs.executor import PLAIN_GROUP, TIMED_GROUP
 
 FAMILY_GROUP = "family:runfold-"
-"""The group of tasks that were started without one is their definition's family."""
+"""The group of tasks that an earlier release started, which gave them none: their definition's family."""
 
 
 class ReportsRules(Construct):
@@ -29,15 +30,20 @@ class ReportsRules(Construct):
         undelivered: sqs.Queue,
         clusters: tuple[str, ...],
         applications: tuple[str, ...],
+        running: Literal["timed", "all"],
     ) -> None:
-        """`clusters` of ECS by name, none: all; `applications` of EMR Serverless by id, none: none."""
+        """`clusters` of ECS by name, none: all; `applications` of EMR Serverless by id, none: none; `running`: of which containers
+        it is told that they run."""
         super().__init__(scope, name)
         self._reports = reports
         self._undelivered = undelivered
-        tasks: dict[str, Any] = {"lastStatus": ["RUNNING", "STOPPED"], "group": [{"prefix": FAMILY_GROUP}]}
-        if clusters:
-            tasks["clusterArn"] = cluster_arns(clusters)
-        self._rule("EcsTasks", "aws.ecs", ["ECS Task State Change"], tasks)
+        ours = [PLAIN_GROUP, TIMED_GROUP, {"prefix": FAMILY_GROUP}]
+        on = {"clusterArn": cluster_arns(clusters)} if clusters else {}
+        ended = {"lastStatus": ["STOPPED"], "group": ours, **on}
+        self._rule("EcsTasks", "aws.ecs", ["ECS Task State Change"], ended)
+        # Every event costs a send, a receive and more, and when a container began is told again with its end.
+        begun = {"lastStatus": ["RUNNING"], "group": ours if running == "all" else [TIMED_GROUP], **on}
+        self._rule("EcsTasksRunning", "aws.ecs", ["ECS Task State Change"], begun)
         self._rule("EmrSteps", "aws.emr", ["EMR Step Status Change"])
         self._rule("EmrClusters", "aws.emr", ["EMR Cluster State Change"])
         if applications:

@@ -167,6 +167,7 @@ class RunfoldStack(Stack):
                 tables.events,
                 starting_position=lambda_.StartingPosition.TRIM_HORIZON,
                 batch_size=RELAY_BATCH,
+                max_batching_window=Duration.seconds(configuration.stream_window_seconds),
                 # One bad run must not hold up the others in its shard.
                 bisect_batch_on_error=True,
                 report_batch_item_failures=True,
@@ -191,10 +192,18 @@ class RunfoldStack(Stack):
             undelivered=undelivered,
             clusters=clusters,
             applications=configuration.emr_serverless_applications,
+            running=configuration.running_events,
         )
-        window = configuration.batching_window_seconds
-        effects.worked_off_by(dispatch, concurrency=configuration.effects_concurrency, window_seconds=window)
-        reports.worked_off_by(status, concurrency=configuration.reports_concurrency, window_seconds=window)
+        effects.worked_off_by(
+            dispatch,
+            concurrency=configuration.effects_concurrency,
+            window_seconds=configuration.effects_window_seconds,
+        )
+        reports.worked_off_by(
+            status,
+            concurrency=configuration.reports_concurrency,
+            window_seconds=configuration.reports_window_seconds,
+        )
 
         # --- people -------------------------------------------------------------------------------------------------------
         buckets.allow_reading_artifacts(api.role)

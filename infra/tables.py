@@ -20,9 +20,9 @@ class Tables(Construct):
     def __init__(self, scope: Construct, name: str, *, configuration: Configuration) -> None:
         super().__init__(scope, name)
         stage = configuration.stage
-        # The relay needs to know which stream moved, and reads the rest itself.
+        # The relay needs to know which stream moved, and reads the rest itself; what the record holds tells it what can wait.
         self.events = _table(
-            self, "Events", f"runfold-{stage}-events", EVENTS_SCHEMA, configuration, dynamodb.StreamViewType.KEYS_ONLY
+            self, "Events", f"runfold-{stage}-events", EVENTS_SCHEMA, configuration, dynamodb.StreamViewType.NEW_IMAGE
         )
         self.views = _table(self, "Views", f"runfold-{stage}-views", VIEWS_SCHEMA, configuration)
 

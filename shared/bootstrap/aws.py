@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from shared.bootstrap.origins import new_id, new_ulid, utc_now
@@ -22,7 +23,7 @@ from shared.usecases.dispatch import Dispatch
 from shared.usecases.loading import Loaded, Loader, PlanCache
 from shared.usecases.sweep import Sweep
 from shared.usecases.transact import Reader, Rhythm, Transact
-from shared.usecases.work import Work
+from shared.usecases.work import SideBySide, Work
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
@@ -160,7 +161,13 @@ class Aws:
 
     @cached_property
     def work(self) -> Work:
-        return Work(self.transact, self.dispatch, self.admission)
+        return Work(self.transact, self.dispatch, self.admission, side_by_side=self.side_by_side)
+
+    @cached_property
+    def side_by_side(self) -> SideBySide:
+        from shared.bootstrap.threads import Threads
+
+        return Threads()
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -274,7 +281,6 @@ class Aws:
         given = SsmSettings(
             hosts={name: SsmHost(**facts) for name, facts in named.items()},
             log_group=self.settings.log_group or None,
-            now=utc_now,
             region=os.environ.get("AWS_REGION", ""),
         )
         client = self._target_client("ssm", sent_twice_is_harmless=False)
@@ -313,17 +319,20 @@ class _Executors(Mapping[str, "Executor"]):
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
+        # Several starts may ask at once, and boto3 must not make clients side by side.
+        self._making = Lock()
 
     def __getitem__(self, kind: str) -> "Executor":
-        match kind:
-            case "ecs":
-                return self._aws.ecs
-            case "emr":
-                return self._aws.emr
-            case "ssm":
-                return self._aws.ssm
-            case _:
-                raise KeyError(kind)
+        with self._making:
+            match kind:
+                case "ecs":
+                    return self._aws.ecs
+                case "emr":
+                    return self._aws.emr
+                case "ssm":
+                    return self._aws.ssm
+                case _:
+                    raise KeyError(kind)
 
     def __iter__(self) -> Iterator[str]:
         return iter(("ecs", "emr", "ssm"))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Protocol
 
 from shared.codec import check_chain, events_in
@@ -45,16 +46,17 @@ class PlanCache:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._plans: OrderedDict[Digest, Plan] = OrderedDict()
+        self._moving = Lock()
 
     def __call__(self, digest: Digest) -> Plan:
         plan = self._plans.get(digest)
         if plan is None:
             plan = compile_plan(load_document(self._documents.get(digest)), digest)
+        with self._moving:
             self._plans[digest] = plan
+            self._plans.move_to_end(digest)
             if len(self._plans) > PLANS_MAX:
                 self._plans.popitem(last=False)
-        else:
-            self._plans.move_to_end(digest)
         return plan
 
 

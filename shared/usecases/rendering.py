@@ -58,6 +58,9 @@ class Renderer:
         kept = self._bodies.get(key)
         if kept is None:
             body = job.model_dump(mode="json", exclude=set(_NOT_FOR_TARGETS), exclude_none=True)
+            if isinstance(job, EcsJob) and (job.timeouts.start_minutes or job.timeouts.run_minutes) is not None:
+                # Its limits count from when it runs, so the target has to tell that.
+                body["timed"] = True
             templated = any(_has_template(body.get(field)) for field in TEMPLATED[job.type])
             kept = self._bodies[key] = (body, templated)
             if len(self._bodies) > BODIES_MAX:

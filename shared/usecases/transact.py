@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
+from threading import Lock
 
 from shared.codec import record_of
 from shared.decide.commands import Command, RecordReport
@@ -93,7 +94,10 @@ class Decided:
 
 
 class Transact:
-    """Decides and commits. `now` and `new_id` are the doorway's clock and source of unique ids."""
+    """Decides and commits. `now` and `new_id` are the doorway's clock and source of unique ids.
+
+    Threads may share it as long as each works on streams of its own; two on one stream would only meet as rivals do.
+    """
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class Transact:
         self._now = now
         self._new_id = new_id
         self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
+        self._keeping = Lock()
         self._rows: dict[StreamName, datetime] = {}
         """Due rows of kept streams as last seen: each is there and not later, for as long as it is not due."""
         self.loader = loader
@@ -293,11 +298,12 @@ class Transact:
         return needed, True
 
     def _keep(self, loaded: Loaded) -> Loaded:
-        self._kept[loaded.stream] = loaded
-        self._kept.move_to_end(loaded.stream)
-        if len(self._kept) > self._kept_max:
-            dropped, _ = self._kept.popitem(last=False)
-            self._rows.pop(dropped, None)
+        with self._keeping:
+            self._kept[loaded.stream] = loaded
+            self._kept.move_to_end(loaded.stream)
+            if len(self._kept) > self._kept_max:
+                dropped, _ = self._kept.popitem(last=False)
+                self._rows.pop(dropped, None)
         return loaded
 
 

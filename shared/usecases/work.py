@@ -5,7 +5,7 @@ back, to be delivered again later; it never holds up the rest.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -31,16 +31,30 @@ _Asked = TypeVar("_Asked")
 _LATER = (Conflict, StoreUnavailable, UnknownEvents)
 
 
+SideBySide = Callable[[Sequence[Callable[[], None]]], None]
+"""Carries out tasks that do not depend on each other; when it returns all are done, and it raises what one of them raised."""
+
+
+def one_by_one(tasks: Iterable[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
+
+
 class Work:
-    def __init__(self, transact: Transact, dispatch: Dispatch, admission: Admission) -> None:
+    def __init__(
+        self, transact: Transact, dispatch: Dispatch, admission: Admission, *, side_by_side: SideBySide = one_by_one
+    ) -> None:
+        """`side_by_side`: where a call to a store or a target takes long, those of one batch need not wait for each other."""
         self._transact = transact
         self._dispatch = dispatch
         self._admission = admission
+        self._side_by_side = side_by_side
 
     def __call__(self, effects: Sequence[Effect]) -> list[Effect]:
         """Do all of it; what has to be tried again later is answered."""
         later: list[Effect] = []
-        learnt: list[Learnt] = []
+        asked: list[list[Learnt]] = []
+        asking: list[Callable[[], None]] = []
         observed: list[ObserveAttempt] = []
         advanced: list[AdvanceRun] = []
         # The same effect twice in one batch is one effect.
@@ -48,15 +62,21 @@ class Work:
         for effect in self._with_states_read(distinct, later):
             match effect:
                 case StartAttempt():
-                    self._try([effect], partial(self._learn, learnt, self._dispatch.start, effect), later)
+                    asked.append([])
+                    start = partial(self._learn, asked[-1], self._dispatch.start, effect)
+                    asking.append(partial(self._try, [effect], start, later))
                 case StopAttempt():
-                    self._try([effect], partial(self._learn, learnt, self._dispatch.stop, effect), later)
+                    asked.append([])
+                    stop = partial(self._learn, asked[-1], self._dispatch.stop, effect)
+                    asking.append(partial(self._try, [effect], stop, later))
                 case ObserveAttempt():
                     observed.append(effect)
                 case AdvanceRun():
                     advanced.append(effect)
                 case _:
                     self._try([effect], partial(self._admission, effect), later)
+        self._side_by_side(asking)
+        learnt = [one for answers in asked for one in answers]
         self._observe(observed, learnt, later)
         self._commit(learnt, advanced, later)
         return later
@@ -91,8 +111,9 @@ class Work:
             self._transact.current(run_stream(run), lately=lately or asks_only)
             unread.remove(run)
 
-        for run, concerned in by_run.items():
-            self._try(concerned, partial(read, run), later)
+        self._side_by_side(
+            [partial(self._try, concerned, partial(read, run), later) for run, concerned in by_run.items()]
+        )
         if not unread:
             return effects
         left_out = {id(effect) for run in unread for effect in by_run[run]}
@@ -111,6 +132,7 @@ class Work:
             by_run.setdefault(run, []).append(command)
         for effect in advanced:
             by_run.setdefault(effect.run, []).append(Advance())
+        committing: list[Callable[[], None]] = []
         for run, commands in by_run.items():
             # What was learnt here is still true at the target: asking again finds it again.
             again: list[Effect] = [
@@ -119,7 +141,8 @@ class Work:
                 if not isinstance(command, Advance)
             ] or [AdvanceRun(run)]
             commit = partial(self._transact.batch, run_stream(run), commands, by="dispatch", cause="report")
-            self._try(again, commit, later)
+            committing.append(partial(self._try, again, commit, later))
+        self._side_by_side(committing)
 
     @staticmethod
     def _learn(learnt: list[Learnt], ask: Callable[[_Asked], list[Learnt]], effect: _Asked) -> None:

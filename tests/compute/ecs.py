@@ -233,7 +233,7 @@ class Ecs:
             "clusterArn": f"{ARN}:cluster/{cluster}",
             "taskDefinitionArn": definition["taskDefinitionArn"],
             "startedBy": body.get("startedBy", ""),
-            "group": f"family:{definition['family']}",
+            "group": body.get("group") or f"family:{definition['family']}",
             "overrides": body.get("overrides", {}),
             "lastStatus": "PROVISIONING",
             "desiredStatus": "RUNNING",

@@ -50,7 +50,7 @@ def test_it_keeps_the_protocol(world: EcsWorld) -> None:
 
 
 def test_a_task_whose_limits_count_from_when_it_runs_is_known_by_its_group(world: EcsWorld) -> None:
-    plain, timed = world.shell("exit 0"), world.shell("exit 0", timed=True)
+    plain, timed = world.shell("exit 0"), world.shell("exit 0", job="watched", timed=True)
     for request in (plain, timed):
         world.run(request)
     groups = {task.facts["startedBy"]: task.facts["group"] for task in world.compute.ecs.tasks.values()}

@@ -269,3 +269,22 @@ def test_settings_that_are_missing_are_all_named_at_once() -> None:
 
 def test_settings_come_back_from_the_environment_they_give(deployed: Deployed) -> None:
     assert Settings.read(deployed.aws.settings.environment()) == deployed.aws.settings
+
+
+@pytest.mark.parametrize(
+    ("limits", "timed"),
+    [
+        ({}, None),
+        ({"queue_minutes": 5, "total_minutes": 9}, None),
+        ({"run_minutes": 5}, True),
+        ({"start_minutes": 1}, True),
+    ],
+)
+def test_a_container_is_to_tell_that_it_runs_when_a_limit_counts_from_it(
+    deployed: Deployed, limits: dict[str, int], timed: bool | None
+) -> None:
+    deployed.aws.control.register(document(defaults={"timeouts": limits}), name="nightly.json", by="ann")
+    deployed.aws.control.request_run(NIGHTLY, {}, by="ann")
+    dispatch(deployed)
+    (request,) = deployed.target.started.values()
+    assert request.body.get("timed") is timed

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.infra.template import Template, flat
 
 MAPPING = "AWS::Lambda::EventSourceMapping"
@@ -29,8 +31,18 @@ def test_a_polled_queue_answers_item_by_item_and_gives_its_function_time_and_bou
         timeout = functions[flat(mapping["FunctionName"])]["Timeout"]
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert mapping["ScalingConfig"]["MaximumConcurrency"] <= 5
-        assert mapping["BatchSize"] == 10
         assert queue["VisibilityTimeout"] >= 6 * timeout
+
+
+def test_what_waits_for_nobody_is_dispatched_at_once_and_reports_are_collected_for_two_seconds(prod: Template) -> None:
+    batches = {
+        prod.all_of(QUEUE)[name]["QueueName"]: (
+            mapping["BatchSize"],
+            mapping.get("MaximumBatchingWindowInSeconds", 0),
+        )
+        for name, mapping in mappings(prod, ".Arn").items()
+    }
+    assert batches == {"runfold-prod-effects": (10, 0), "runfold-prod-reports": (100, 2)}
 
 
 def test_a_window_makes_larger_batches(full: Template) -> None:
@@ -88,11 +100,24 @@ def test_reports_come_from_ecs_emr_and_hosts_through_the_queue(full: Template) -
     }
 
 
-def test_only_tasks_of_our_definitions_and_clusters_are_told_of(full: Template) -> None:
-    (rule,) = [one for one in full.all_of(RULE).values() if one["EventPattern"]["source"] == ["aws.ecs"]]
-    detail = rule["EventPattern"]["detail"]
-    assert detail["group"] == [{"prefix": "family:runfold-"}]
+def tasks_told_of(template: Template, status: str) -> dict[str, Any]:
+    (detail,) = [
+        one["EventPattern"]["detail"]
+        for one in template.all_of(RULE).values()
+        if one["EventPattern"]["source"] == ["aws.ecs"] and status in one["EventPattern"]["detail"]["lastStatus"]
+    ]
+    return dict(detail)
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "STOPPED"])
+def test_only_tasks_that_runfold_started_on_its_clusters_are_told_of(full: Template, status: str) -> None:
+    detail = tasks_told_of(full, status)
+    assert detail["group"] == ["runfold", "runfold-timed", {"prefix": "family:runfold-"}]
     assert [flat(one).rpartition(":")[2] for one in detail["clusterArn"]] == ["cluster/runfold-test-demo"]
+
+
+def test_that_a_task_runs_is_told_only_where_a_time_limit_counts_from_it_unless_configured(prod: Template) -> None:
+    assert tasks_told_of(prod, "RUNNING")["group"] == ["runfold-timed"]
 
 
 def test_uploads_reach_the_register_function_and_what_it_cannot_do_is_set_aside(prod: Template) -> None:

@@ -56,9 +56,9 @@ def test_the_stage_dev_goes_without_a_trace(templates: dict[str, Template]) -> N
         assert dev.policies_of(kind) == {"Delete"}, kind
 
 
-def test_only_the_names_of_streams_that_moved_travel_to_the_relay(prod: Template) -> None:
+def test_the_relay_sees_what_was_committed_so_that_it_can_leave_routine_to_later(prod: Template) -> None:
     streams = {name: one.get("StreamSpecification") for name, one in prod.all_of(TABLE).items()}
     assert streams == {
-        prod.named(TABLE, "Events"): {"StreamViewType": "KEYS_ONLY"},
+        prod.named(TABLE, "Events"): {"StreamViewType": "NEW_IMAGE"},
         prod.named(TABLE, "Views"): None,
     }
