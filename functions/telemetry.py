@@ -2,6 +2,7 @@
 parameter, an environment or a secret.
 """
 
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -41,5 +42,9 @@ def doorway(logger: Logger, metrics: Metrics, handle: Handler) -> Handler:
             if metrics.metric_set:
                 metrics.flush_metrics()
 
+    if not gc.isenabled():
+        # On Lambda, see `functions/__init__.py`: from here on garbage is looked for, but never among what was imported.
+        gc.freeze()
+        gc.enable()
     wrapped: Handler = logger.inject_lambda_context(measured)
     return wrapped
