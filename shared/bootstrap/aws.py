@@ -89,13 +89,13 @@ class Aws:
     def documents(self) -> "S3Documents":
         from shared.stores.s3 import S3Documents
 
-        return S3Documents(self.client("s3"), self.settings.documents_bucket)
+        return S3Documents(self._s3, self.settings.documents_bucket)
 
     @cached_property
     def uploads(self) -> "S3Uploads":
         from shared.stores.s3 import S3Uploads
 
-        return S3Uploads(self.client("s3"), self.settings.documents_bucket)
+        return S3Uploads(self._s3, self.settings.documents_bucket)
 
     @cached_property
     def effects(self) -> "SqsEffects":
@@ -226,7 +226,7 @@ class Aws:
     def workspace(self) -> "Workspace":
         from shared.executors.workspace import Workspace
 
-        return Workspace(self.client("s3"), self.settings.artifacts_bucket)
+        return Workspace(self._s3, self.settings.artifacts_bucket)
 
     @cached_property
     def output(self) -> "CloudWatchLogs":
@@ -238,7 +238,7 @@ class Aws:
     def artifacts(self) -> "S3Artifacts":
         from shared.executors.aws_output import S3Artifacts
 
-        return S3Artifacts(self.client("s3"), self.settings.artifacts_bucket)
+        return S3Artifacts(self._s3, self.settings.artifacts_bucket)
 
     @cached_property
     def ecs(self) -> "EcsExecutor":
@@ -309,6 +309,10 @@ class Aws:
     @cached_property
     def _dynamodb(self) -> Any:
         return self.client("dynamodb")
+
+    @cached_property
+    def _s3(self) -> Any:
+        return self.client("s3")
 
     def _known_workflows(self) -> list[str]:
         return [row.workflow for row in self.views.workflows(limit=1000)[0]]
