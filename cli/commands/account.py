@@ -29,6 +29,17 @@ NAMES_SHOWN = 5
 CPU_UNITS_PER_VCPU = 1024
 FARGATE_QUOTAS = {"Fargate": "L-3032A538", "Fargate Spot": "L-36FBB829"}
 """The vCPUs that tasks of a region may have at the same time."""
+EMR_CLUSTERS = "L-1EE7982C"
+EMR_SERVERLESS_VCPUS = "L-D05C8A75"
+DYNAMODB_TABLES = "L-F98FE922"
+DYNAMODB_TABLE_WRITES = "L-AB614373"
+TABLES_TO_RESTORE = 3
+"""The table that is restored, and the two of the stage that takes over."""
+TABLE_WRITES_MIN = 4_000
+"""What a new table on demand takes in a second, and what docs/deploy.md reckons with."""
+_SCHEDULES_QUOTA = re.compile(r"number of schedules\b", re.IGNORECASE)
+_COMMANDS_QUOTA = re.compile(r"concurrent\w*.*\bcommands?\b", re.IGNORECASE)
+"""Quotas that are known by name: their codes stand in no list that AWS publishes."""
 SERVICE_ROLES = {
     "ecs": ("AWSServiceRoleForECS", "ecs.amazonaws.com", "ECS starts no task without it"),
     "emr": ("AWSServiceRoleForEMRCleanup", "elasticmapreduce.amazonaws.com", "EMR starts no cluster without it"),
@@ -70,6 +81,8 @@ class Deployment:
     """Empty: scripts are sent to every managed host."""
     jobs: list[tuple[str, EcsJob | EmrJob | SsmJob]] = field(default_factory=list)
     """Of all live documents, each with its workflow's name."""
+    scheduled: int = 0
+    """Live documents with a schedule."""
 
     def of_type(self, kind: str, ending: str = "") -> list[str]:
         return [name for name in self.resources.get(kind, []) if name.endswith(ending)]
@@ -113,7 +126,11 @@ def look_at_account(account: Asked, stack: str, *, now: datetime) -> Iterator[Fi
         ("concurrency", _concurrency(account, deployment)),
         ("service roles", _service_roles(account, deployment)),
         ("job roles", _job_roles(account, deployment)),
+        ("permissions", _permissions(account, deployment)),
         ("quotas", _quotas(account, deployment)),
+        ("quotas", _quotas_of_clusters(account, deployment)),
+        ("quotas", _quotas_of_tables(account)),
+        ("schedules", _schedules(account, deployment)),
         ("cluster", _cluster(account, deployment)),
         ("network", _network(account, deployment)),
         ("hosts", _hosts(account, deployment)),
@@ -225,6 +242,7 @@ def _workflows(account: Asked, deployment: Deployment) -> Iterator[Finding]:
         for name, workflow in account.live_documents(deployment.settings):
             names.append(name)
             deployment.jobs += [(name, job) for job in workflow.jobs]
+            deployment.scheduled += workflow.schedule is not None
     except (CorruptStream, UnknownEvents) as error:
         yield Finding("workflows", "bad", f"a history cannot be read by this release: {error}")
     if not names:
@@ -344,6 +362,112 @@ def _job_roles(account: Asked, deployment: Deployment) -> Iterator[Finding]:
 
 def _roles_of(job: EcsJob) -> list[str]:
     return [role for role in (job.role, job.execution_role) if role]
+
+
+def _permissions(account: Asked, deployment: Deployment) -> Iterator[Finding]:
+    """Whether dispatch may hand the roles over that jobs name: without that their starts are refused."""
+    settings = deployment.settings
+    wanted = {
+        (arn, "ecs-tasks.amazonaws.com")
+        for arn in (
+            settings.execution_role_arn,
+            settings.task_role_arn,
+            *(role for _, job in deployment.containers() for role in _roles_of(job)),
+        )
+    } | {
+        (settings.emr_service_role, "elasticmapreduce.amazonaws.com"),
+        (settings.emr_serverless_role_arn, "emr-serverless.amazonaws.com"),
+    }
+    # A name alone, or a template, is no ARN that could be asked about.
+    passed = sorted((arn, service) for arn, service in wanted if arn.startswith("arn:") and "{{" not in arn)
+    if not passed:
+        return
+    told = account.ask("lambda", "get_function_configuration", FunctionName=deployment.function("dispatch"))
+    refused = False
+    for arn, service in passed:
+        answer = account.ask(
+            "iam",
+            "simulate_principal_policy",
+            PolicySourceArn=told["Role"],
+            ActionNames=["iam:PassRole"],
+            ResourceArns=[arn],
+            ContextEntries=[
+                {
+                    "ContextKeyName": "iam:PassedToService",
+                    "ContextKeyValues": [service],
+                    "ContextKeyType": "string",
+                }
+            ],
+        )
+        if any(one["EvalDecision"] != "allowed" for one in answer["EvaluationResults"]):
+            refused = True
+            advice = "give it a path under `role_path`, or name it in `passed_roles` (docs/configuration.md)"
+            yield Finding("permissions", "bad", f"dispatch may not hand {arn} over to {service}: {advice}")
+    if not refused:
+        yield Finding("permissions", "good", f"dispatch may hand over the {len(passed)} roles that jobs use")
+
+
+def _quotas_of_clusters(account: Asked, deployment: Deployment) -> Iterator[Finding]:
+    jobs = [job for _, job in deployment.jobs if isinstance(job, EmrJob)]
+    own = sum(job.cluster is not None for job in jobs)
+    if own:
+        allowed = _quota(account, "elasticmapreduce", EMR_CLUSTERS)
+        text = f"EMR: {allowed:g} clusters at once; {own} jobs start one of their own"
+        more = f": the others wait for room; ask for more (Service Quotas, {EMR_CLUSTERS})" if allowed < own else ""
+        yield Finding("quotas", "note" if more else "good", text + more)
+    if any(":emr-serverless:" in (job.cluster_id or "") for job in jobs):
+        allowed = _quota(account, "emr-serverless", EMR_SERVERLESS_VCPUS)
+        yield Finding("quotas", "good" if allowed else "bad", f"EMR Serverless: {allowed:g} vCPU at once")
+    if any(isinstance(job, SsmJob) for _, job in deployment.jobs):
+        for one in _quotas_named(account, "ssm", _COMMANDS_QUOTA):
+            yield Finding("quotas", "good", f"Systems Manager, {one['QuotaName']}: {one['Value']:g}")
+
+
+def _quotas_of_tables(account: Asked) -> Iterator[Finding]:
+    allowed = _quota(account, "dynamodb", DYNAMODB_TABLES)
+    there = len(account.listed("dynamodb", "list_tables", "TableNames"))
+    text = f"DynamoDB: {there} of {allowed:g} tables"
+    if allowed - there < TABLES_TO_RESTORE:
+        advice = f"a restore needs {TABLES_TO_RESTORE} more: ask for more (Service Quotas, {DYNAMODB_TABLES})"
+        yield Finding("quotas", "note", f"{text}; {advice}")
+    else:
+        yield Finding("quotas", "good", text)
+    writes = _quota(account, "dynamodb", DYNAMODB_TABLE_WRITES)
+    text = f"DynamoDB: {writes:g} write units a second for a table"
+    if writes < TABLE_WRITES_MIN:
+        advice = f"under load some are refused and tried again: ask for more (Service Quotas, {DYNAMODB_TABLE_WRITES})"
+        yield Finding("quotas", "note", f"{text}; {advice}")
+    else:
+        yield Finding("quotas", "good", text)
+
+
+def _schedules(account: Asked, deployment: Deployment) -> Iterator[Finding]:
+    group = deployment.settings.schedule_group
+    if not group:
+        yield Finding("schedules", "note", "there is no group: runs start by the sweep alone, up to a minute late")
+        return
+    there = len(account.listed("scheduler", "list_schedules", "Schedules", GroupName=group))
+    if there < deployment.scheduled:
+        text = f"{there} ring for {deployment.scheduled} workflows with a schedule: the others are paused, or start up to a minute late"
+        yield Finding(
+            "schedules", "note", f"{text}; `runfold rebuild --stack {deployment.stack}` hangs what is missing"
+        )
+    else:
+        yield Finding("schedules", "good", f"{there} ring for {deployment.scheduled} workflows with a schedule")
+    for one in _quotas_named(account, "scheduler", _SCHEDULES_QUOTA):
+        if one["Value"] <= deployment.scheduled:
+            text = f"EventBridge Scheduler: {one['Value']:g} schedules, and {deployment.scheduled} workflows want one"
+            yield Finding("quotas", "bad", f"{text}: ask for more (Service Quotas, {one['QuotaCode']})")
+        else:
+            yield Finding("quotas", "good", f"EventBridge Scheduler: {one['Value']:g} schedules")
+
+
+def _quotas_named(account: Asked, service: str, name: re.Pattern[str]) -> list[dict[str, Any]]:
+    listed = account.listed("service-quotas", "list_service_quotas", "Quotas", ServiceCode=service)
+    if not any(name.search(one["QuotaName"]) for one in listed):
+        # Nothing was ever changed for this account.
+        listed = account.listed("service-quotas", "list_aws_default_service_quotas", "Quotas", ServiceCode=service)
+    return [one for one in listed if name.search(one["QuotaName"])]
 
 
 def _quotas(account: Asked, deployment: Deployment) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ SETTINGS = Settings(
     security_groups="sg-0a1",
     execution_role_arn="arn:aws:iam::123456789012:role/runfold/test/execution",
     hosts=json.dumps({"warehouse": {"instance": HOST}}),
+    schedule_group="runfold-test",
 )
 QUEUES = ("effects", "effects-dead", "reports", "reports-dead", "undelivered", "parked")
 
@@ -58,8 +59,31 @@ def functions(params: dict[str, Any]) -> dict[str, Any]:
     return {
         "FunctionName": params["FunctionName"],
         "State": "Active",
+        "Role": "arn:aws:iam::123456789012:role/dispatch",
         "Environment": {"Variables": SETTINGS.environment()},
     }
+
+
+def decided(decision: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda params: {
+        "EvaluationResults": [
+            {
+                "EvalActionName": params["ActionNames"][0],
+                "EvalResourceName": params["ResourceArns"][0],
+                "EvalDecision": decision,
+            }
+        ]
+    }
+
+
+def quota(**values: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """By service; what is not named here is plenty, but for the vCPUs of new accounts."""
+    return lambda params: {"Quota": {"Value": {"fargate": 6.0, **values}.get(params["ServiceCode"], 40_000.0)}}
+
+
+def quotas(params: dict[str, Any]) -> dict[str, Any]:
+    names = {"scheduler": "Number of schedules", "ssm": "Concurrently executing commands"}
+    return {"Quotas": [{"QuotaName": names[params["ServiceCode"]], "QuotaCode": "L-0", "Value": 1_000_000.0}]}
 
 
 def sound() -> dict[str, Answer]:
@@ -107,7 +131,11 @@ def sound() -> dict[str, Answer]:
                 "CreateDate": NOW,
             }
         },
-        "GetServiceQuota": {"Quota": {"Value": 6.0}},
+        "SimulatePrincipalPolicy": decided("allowed"),
+        "GetServiceQuota": quota(),
+        "ListServiceQuotas": quotas,
+        "ListTables": {"TableNames": ["runfold-test-events", "runfold-test-views"]},
+        "ListSchedules": {"Schedules": []},
         "DescribeClusters": {
             "clusters": [
                 {
@@ -160,11 +188,14 @@ class Scripted(Account):
     _kept: ClassVar[dict[tuple[str, str], Any]] = {}
     """Clients take a tenth of a second to make, so all tests share them; whoever asks last is who is answered."""
 
-    def __init__(self, answers: dict[str, Answer], *jobs: dict[str, Any], **settings: Any) -> None:
+    def __init__(
+        self, answers: dict[str, Answer], *jobs: dict[str, Any], schedule: Any = None, **settings: Any
+    ) -> None:
         super().__init__(region="eu-central-1", **settings)
         self.answers = answers
         self.asked: list[str] = []
         self._jobs = jobs
+        self._schedule = schedule
         self._clients = self._kept
         self._session._session.set_credentials("testing", "testing")
         # Typed as if their answers were not used; botocore sends nothing where one of them answers.
@@ -189,7 +220,8 @@ class Scripted(Account):
     def live_documents(self, settings: Settings) -> Any:
         assert settings == SETTINGS
         if self._jobs:
-            yield "demo", read(json.dumps({"name": "demo", "jobs": list(self._jobs)}).encode())
+            timed = {"schedule": self._schedule} if self._schedule else {}
+            yield "demo", read(json.dumps({"name": "demo", "jobs": list(self._jobs), **timed}).encode())
 
 
 def findings(changed: dict[str, Answer], *jobs: dict[str, Any]) -> list[Finding]:
@@ -211,7 +243,8 @@ def test_nothing_is_wrong_with_a_sound_account_and_every_check_says_what_it_saw(
     assert [one for one in found if one.level != "good"] == []
     assert [one.what for one in found] == [
         *("account", "stack", "bootstrap", "workflows", "functions", "concurrency"),
-        *("service roles", "service roles", "service roles", "job roles", "quotas", "quotas"),
+        *("service roles", "service roles", "service roles", "job roles", "permissions", "quotas", "quotas"),
+        *("quotas", "quotas", "quotas", "schedules", "quotas"),
         *("cluster", "network", "hosts", "images", "dead letters", "alarms", "sweep", "uploads", "backups"),
     ]
     assert found[1].message == "UPDATE_COMPLETE, 13 resources"
@@ -264,6 +297,12 @@ def test_an_incomplete_stack_names_what_failed_and_what_is_not_there() -> None:
     assert texts["functions"].startswith("api, register, relay, scheduler, status not in the stack")
 
 
+def spark(name: str = "spark", **where: Any) -> dict[str, Any]:
+    steps = [{"Name": "one", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["spark-submit", "s3://b/a.py"]}}]
+    application = "arn:aws:emr-serverless:eu-central-1:123456789012:/applications/00f1abc"
+    return {"name": name, "type": "emr", "steps": steps, **(where or {"cluster_id": application})}
+
+
 MISSING: list[tuple[str, dict[str, Answer], list[dict[str, Any]], str]] = [
     ("bootstrap", {"GetParameter": {"Parameter": {"Value": "5"}}}, [], "version 5, and 6 is needed"),
     ("bootstrap", {"GetParameter": Refusal("ParameterNotFound")}, [], "is not there"),
@@ -282,6 +321,13 @@ MISSING: list[tuple[str, dict[str, Answer], list[dict[str, Any]], str]] = [
     ("service roles", {"GetRole": Refusal("NoSuchEntity")}, [], "create-service-linked-role --aws-service-name ecs"),
     ("job roles", {"GetRole": Refusal("NoSuchEntity")}, [], "there is no role arn:aws:iam::123456789012:role/runfold"),
     ("quotas", {}, [container(cpu=8192, memory=16384)], "Fargate: 6 vCPU at once, and one job wants 8"),
+    (
+        "permissions",
+        {"SimulatePrincipalPolicy": decided("implicitDeny")},
+        [],
+        "may not hand arn:aws:iam::123456789012:role/runfold/test/execution over to ecs-tasks.amazonaws.com",
+    ),
+    ("quotas", {"GetServiceQuota": quota(**{"emr-serverless": 0})}, [spark()], "EMR Serverless: 0 vCPU at once"),
     ("cluster", {"DescribeClusters": {"clusters": []}}, [], "jobs is not there or not active"),
     (
         "cluster",
@@ -372,6 +418,22 @@ def test_a_quota_that_nobody_changed_is_aws_s_default() -> None:
     assert "Fargate: 1 vCPU at once, and one job wants 2" in wrong(changed, container(cpu=2048, memory=4096))[0][1]
 
 
+def test_quotas_that_only_slow_work_down_are_worth_knowing() -> None:
+    clusters = [spark(f"own{number}", cluster={"ReleaseLabel": "emr-7.5.0"}) for number in range(2)]
+    told = dict(enumerate(text for _, text in noted({"GetServiceQuota": quota(elasticmapreduce=1)}, *clusters)))
+    assert any(text.startswith("EMR: 1 clusters at once; 2 jobs start one of their own: ") for text in told.values())
+    told = dict(enumerate(text for _, text in noted({"GetServiceQuota": quota(dynamodb=3)})))
+    assert any("2 of 3 tables; a restore needs 3 more" in text for text in told.values())
+    assert any("3 write units a second for a table; under load" in text for text in told.values())
+
+
+def test_workflows_without_their_schedule_are_worth_knowing_and_can_be_mended() -> None:
+    account = Scripted(sound(), container(), schedule={"cron": "0 2 * * *"})
+    (text,) = [one.message for one in look_at_account(account, STACK, now=NOW) if one.what == "schedules"]
+    assert text.startswith("0 ring for 1 workflows with a schedule")
+    assert "runfold rebuild --stack Runfold-test" in text
+
+
 def test_images_in_other_registries_are_not_called_sound() -> None:
     told = noted({}, container(image="public.ecr.aws/docker/library/busybox:stable"))
     assert told == [
@@ -443,7 +505,7 @@ def test_a_deployment_s_settings_are_those_that_its_functions_are_told() -> None
 def test_nothing_but_reading_is_ever_asked_for() -> None:
     account = Scripted(sound(), container())
     list(look_at_account(account, STACK, now=NOW))
-    assert all(name.startswith(("Get", "List", "Describe")) for name in account.asked)
+    assert all(name.startswith(("Get", "List", "Describe", "Simulate")) for name in account.asked)
 
 
 # --- at the command line ----------------------------------------------------------------------------------------------
