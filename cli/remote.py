@@ -6,6 +6,7 @@ address alone.
 """
 
 import contextlib
+import hashlib
 import http.client
 import json
 import random
@@ -52,6 +53,7 @@ DELAY_SECONDS = 0.25
 """Before the second try at most; doubled with each."""
 RETRY_AFTER_SECONDS_MAX = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+UPLOAD_PIECE_BYTES = 1 << 20
 TOKEN_LENGTH_MAX = 16_384
 PAGE_MAX = 500
 """Rows that the API gives at once."""
@@ -207,6 +209,40 @@ class Client:
         connection.close()
         self._reply(response.status, dict(response.headers.items()), content)
         raise RunfoldError(f"{self.url} answers {response.status} instead of the file")
+
+    def upload(self, url: str, headers: Mapping[str, str], path: Path) -> None:
+        """Put a file at an address of this API, or at one elsewhere that is the permission itself, without our token."""
+        there = urlsplit(url)
+        target = f"{there.path}?{there.query}" if there.query else there.path
+        for number in range(1, TRIES_MAX + 1):
+            connection: http.client.HTTPConnection | None = None
+            try:
+                connection = (
+                    _connection(there.hostname, there.port, tls=there.scheme == "https")
+                    if there.hostname
+                    else self._connect()
+                )
+                sent = dict(headers) if there.hostname else self._authorized(dict(headers))
+                with path.open("rb") as file:
+                    connection.request(
+                        "PUT", target if there.hostname else f"{self._path}{target}", body=file, headers=sent
+                    )
+                    response = connection.getresponse()
+                    content = response.read(UPLOAD_PIECE_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                if number == TRIES_MAX:
+                    raise StoreUnavailable(f"{path} cannot be put: {_words(error)}") from error
+            else:
+                if response.status < 300:
+                    return
+                if not there.hostname and response.status not in _AGAIN:
+                    self._reply(response.status, dict(response.headers.items()), content)
+                if number == TRIES_MAX or response.status not in _AGAIN | {500}:
+                    raise Rejected(f"{path} was not taken: {there.hostname or self.url} answers {response.status}")
+            finally:
+                if connection is not None:
+                    connection.close()
+            self._sleep(DELAY_SECONDS * 2 ** (number - 1) * self._spread())
 
     def _connect(self) -> http.client.HTTPConnection:
         return _connection(self._host, self._port, tls=self._tls)
@@ -540,13 +576,24 @@ class Remote:
     ) -> Object:
         from shared.bootstrap import new_id
 
-        if files:
-            hint = "put it where the job can fetch it, and give the address as a parameter"
-            raise InvalidInput([Problem("--file", "goes with a home: the API takes no files", hint)])
-        body = {"workflow": workflow, "parameters": dict(values), "start_after": _text(start_after), "note": note}
         # With a key of our own, a request whose answer was lost is repeated without asking for a second run.
-        answer = self._client.post("/v1/runs", body, key=key or new_id())
+        used = key or new_id()
+        body = {"workflow": workflow, "parameters": dict(values), "start_after": _text(start_after), "note": note}
+        if files:
+            body["files"] = self._put_files(workflow, files, used)
+        answer = self._client.post("/v1/runs", body, key=used)
         return {**answer, "new": answer["new"] or not key}
+
+    def _put_files(self, workflow: str, files: Mapping[str, str], key: str) -> dict[str, str]:
+        """Put them where the API says. Names to digests."""
+        problems: list[Problem] = []
+        described = {name: _described(name, path, problems) for name, path in files.items()}
+        if problems:
+            raise InvalidInput(problems)
+        asked = {"workflow": workflow, "files": described}
+        for place in self._client.post("/v1/uploads", asked, key=key)["files"]:
+            self._client.upload(place["url"], place["headers"], Path(files[place["name"]]))
+        return {name: str(one["sha256"]) for name, one in described.items()}
 
     def cancel(self, run: str, *, job: str | None, reason: str) -> None:
         self._client.post(_at("runs", run, "/cancel"), {"job": job, "reason": reason})
@@ -648,6 +695,22 @@ class Remote:
             cursor = page["cursor"]
             if not cursor or len(rows) >= limit:
                 return rows, cursor
+
+
+def _described(name: str, path: str, problems: list[Problem]) -> Object:
+    """Its size and digest, or a problem."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        if not Path(path).is_file():
+            problems.append(Problem(f"--file {name}", f"there is no file {path}", "check the path"))
+            return {}
+        with Path(path).open("rb") as file:
+            while piece := file.read(UPLOAD_PIECE_BYTES):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        problems.append(Problem(f"--file {name}", f"{path} cannot be read: {error.strerror}", "check it"))
+    return {"size": size, "sha256": digest.hexdigest()}
 
 
 def _object(watched: "ObjectWatched | None") -> Object | None:

@@ -80,6 +80,15 @@ class Buckets(Construct):
             role, "s3:PutObject", on=[self.artifacts.arn_for_objects(f"{RUNS}*")], why="Runs get new keys all the time."
         )
 
+    def allow_taking_given_files(self, role: iam.IRole) -> None:
+        """What it signs, whoever has the address may put."""
+        allow(
+            role,
+            "s3:PutObject",
+            on=[self.artifacts.arn_for_objects(f"{RUNS}*/_uploads/*")],
+            why="Runs get new keys all the time.",
+        )
+
     def _bucket(self, name: str, rules: list[s3.LifecycleRule], *, logged: bool = True) -> s3.Bucket:
         return s3.Bucket(
             self,

@@ -17,7 +17,13 @@ from infra.configuration import Configuration
 from infra.permissions import acknowledge, arn
 from infra.service_function import ServiceFunction, retention
 
-METHODS = [http.HttpMethod.GET, http.HttpMethod.HEAD, http.HttpMethod.POST, http.HttpMethod.DELETE]
+METHODS = [
+    http.HttpMethod.GET,
+    http.HttpMethod.HEAD,
+    http.HttpMethod.POST,
+    http.HttpMethod.PUT,
+    http.HttpMethod.DELETE,
+]
 OPEN = ("/v1/health", "/v1/openapi.json")
 """What is answered without asking who calls; a test holds the list to the API's own."""
 BURST_TIMES_RATE = 2

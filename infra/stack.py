@@ -207,6 +207,7 @@ class RunfoldStack(Stack):
 
         # --- people -------------------------------------------------------------------------------------------------------
         buckets.allow_reading_artifacts(api.role)
+        buckets.allow_taking_given_files(api.role)
         allow(
             api.role,
             "logs:GetLogEvents",

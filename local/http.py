@@ -8,6 +8,7 @@ answers only under names of this machine and not to pages of other origins, beca
 import base64
 import contextlib
 import errno
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -56,6 +57,11 @@ PAUSE_SECONDS = 0.1
 """After a connection could not be taken because this process has too many files open."""
 FILE_KEY = "runfoldFile"
 """In an answer: the path of a file that is the body."""
+RECEIVE_KEY = "runfoldReceive"
+"""In an answer to a PUT, whose body has not been read: the `path` to write it to, its `sha256`, and `bytes_max`."""
+RECEIVE_SECONDS_MAX = 3_600.0
+"""For a body that is written to a file, with no pause longer than `SEND_SECONDS`."""
+PIECE_BYTES = 1 << 18
 TOKEN_BYTES = 32
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -258,6 +264,9 @@ class _Deadline(RawIOBase):
     def more(self, bytes_max: int) -> None:
         self._left += bytes_max
 
+    def longer(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
     def readable(self) -> bool:
         return True
 
@@ -331,6 +340,12 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._send(answer)
 
+    def handle_expect_100(self) -> bool:
+        # What is refused is refused with or without its body; whoever waits for this word sends it only then.
+        self.connection.settimeout(SEND_SECONDS)
+        self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the parser of the standard library refuses."""
         self._refuse(HTTPStatus(code), "bad-request", message or HTTPStatus(code).phrase)
@@ -352,7 +367,8 @@ class _Connection(BaseHTTPRequestHandler):
             target = f"{parts.path or '/'}?{parts.query}" if parts is not None else "/"
         path, _, query = target.partition("?")
         self._guard(headers)
-        body = self._body(headers)
+        # A PUT is read when the handler has said where to.
+        body = b"" if self.command == "PUT" else self._body(headers)
         peer = str(self.client_address[0])
         event: dict[str, Any] = {
             "version": "2.0",
@@ -401,10 +417,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _body(self, headers: dict[str, str]) -> bytes:
         if "transfer-encoding" in headers:
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "bad-request", "send the body with a Content-Length")
-        text = headers.get("content-length", "0")
-        if not (text.isascii() and text.isdigit() and len(text) < 16):
-            raise _Refused(HTTPStatus.BAD_REQUEST, "bad-request", "Content-Length is no number")
-        length = int(text)
+        length = _length_in(headers.get("content-length", "0"))
         if length > BODY_BYTES_MAX:
             told = f"the body has more than {BODY_BYTES_MAX:,} bytes"
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", told)
@@ -416,11 +429,69 @@ class _Connection(BaseHTTPRequestHandler):
     def _send(self, answer: dict[str, Any]) -> None:
         body = base64.b64decode(answer["body"]) if answer.get("isBase64Encoded") else _encoded(answer.get("body") or "")
         headers = {str(name): str(value) for name, value in answer["headers"].items()}
+        if self.command == "PUT":
+            to = answer.get(RECEIVE_KEY)
+            if to is not None and not self._received(to):
+                return
+            # Nobody wants the body, so it is not read, and the connection cannot carry another request.
+            self._refusing = to is None
         path = answer.get(FILE_KEY)
         if path is not None:
             self._send_file(answer["statusCode"], headers, path)
         else:
             self._write(answer["statusCode"], headers, body)
+        if self._refusing:
+            self._drain()
+
+    def _received(self, to: dict[str, Any]) -> bool:
+        """Write the body to where the handler says. False: the request was refused, and that was its answer."""
+        try:
+            if "transfer-encoding" in self.headers or "content-length" not in self.headers:
+                raise _Refused(HTTPStatus.LENGTH_REQUIRED, "bad-request", "send the body with a Content-Length")
+            length = _length_in(self.headers["content-length"])
+            if length > to["bytes_max"]:
+                told = f"the file has more than {to['bytes_max']:,} bytes"
+                raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", told)
+            if not self._written(to["path"], length, to["sha256"]):
+                raise _Refused(
+                    HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", "these are not the bytes of that digest"
+                )
+        except _Refused as refused:
+            self._refuse(refused.status, refused.kind, str(refused))
+            return False
+        return True
+
+    def _written(self, path: str, length: int, sha256: str) -> bool:
+        """Whether the bytes came whole and are those; then they are there, and will be after a power cut."""
+        folder, name = os.path.split(path)
+        part = f"{path}.{secrets.token_hex(8)}"
+        digest = hashlib.sha256()
+        give_up = time.monotonic() + RECEIVE_SECONDS_MAX
+        try:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            with open(part, "xb") as file:  # noqa: PTH123
+                self._source.more(length)
+                while length:
+                    self._source.longer(min(SEND_SECONDS, give_up - time.monotonic()))
+                    piece = self.rfile.read(min(length, PIECE_BYTES))
+                    digest.update(piece)
+                    file.write(piece)
+                    length -= len(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != sha256:
+                return False
+            os.replace(part, path)  # noqa: PTH105
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            logger.error("cannot keep %s: %s", name, error)
+            told = f"the file cannot be kept: {error.strerror}"
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", told) from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(part)  # noqa: PTH108
+        return True
 
     def _write(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.connection.settimeout(SEND_SECONDS)
@@ -481,6 +552,12 @@ class _Connection(BaseHTTPRequestHandler):
             self._source.begin(1.0, BODY_BYTES_MAX)
             while self.rfile.read1(1 << 16):
                 pass
+
+
+def _length_in(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise _Refused(HTTPStatus.BAD_REQUEST, "bad-request", "Content-Length is no number")
+    return int(text)
 
 
 def _encoded(text: str) -> bytes:

@@ -373,7 +373,7 @@ class LogLine:
     text: str
     """Without its newline; bytes that are not UTF-8 are U+FFFD."""
     host: str = ""
-    """With several hosts, which."""
+    """Where several write (hosts, steps and what runs them), which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +383,8 @@ class LogPage:
     """Where the next page begins; opaque."""
     complete: bool
     """Whether nothing can follow."""
+    absent: str = ""
+    """On a first page without lines, where more is known than that there are none so far: why, and when there may be some."""
 
 
 class Logs(Protocol):
@@ -413,4 +415,35 @@ class Artifacts(Protocol):
 
     def fetch(self, run: RunId, address: str) -> StoredFile:
         """`NotFound` when it is gone, or was never one of this run's."""
+        ...
+
+
+# --- what is given with a run ---------------------------------------------------------------------------------------------
+
+GIVEN_FILE_BYTES_MAX = 1 << 30
+"""Of one file that a run is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a file are to be put, with `PUT` and exactly these headers; for some minutes."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class GivenFiles(Protocol):
+    """Where files are put that a run is given, before it is there. Each bears its digest, so a name that a person chose is never one
+    on a disk or in a bucket."""
+
+    def place(self, run: RunId, digest: Digest, size: int) -> Place:
+        """Bound to these very bytes: others are refused where they arrive."""
+        ...
+
+    def receiver(self, run: RunId, digest: Digest) -> Path:
+        """The file to write, where this engine itself takes the bytes. `NotFound` where `place` is elsewhere."""
+        ...
+
+    def kept(self, run: RunId, digests: Iterable[Digest]) -> AbstractContextManager[Mapping[Digest, str]]:
+        """The addresses of those that arrived. What is kept for the run stays, unless the block raises."""
         ...

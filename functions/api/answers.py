@@ -247,6 +247,26 @@ class Run(_Shape):
     jobs: list[Job]
 
 
+class FilePlace(_Shape):
+    name: str
+    method: Literal["PUT"]
+    url: str = Field(
+        description="Where to put its bytes: at this API, if it begins with `/`, or elsewhere without your token."
+    )
+    headers: dict[str, str] = Field(description="To be sent exactly so.")
+
+
+class Uploads(_Shape):
+    run: str = Field(description="The id that the run will have.")
+    workflow: str
+    files: list[FilePlace]
+
+
+class PutFile(_Shape):
+    run: str
+    sha256: str
+
+
 class RequestedRun(_Shape):
     run: str
     workflow: str

@@ -8,21 +8,25 @@ token in `<home>/token`.
 import contextlib
 import getpass
 import os
+import shutil
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from local.home import Home, wake
 from local.http import PORT_DEFAULT, HttpServer, is_loopback, serve, token_of
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.errors import NotFound, RunfoldError
 from shared.executors.process import ProcessExecutor
-from shared.ids import RunId
-from shared.ports import LogLine, LogPage, LogSource, StoredFile
+from shared.ids import Digest, RunId
+from shared.ports import LogLine, LogPage, LogSource, Place, StoredFile
+from shared.stores.digests import checked
 from shared.usecases.queries import Queries
 from shared.views.derive import derive
 
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 
 STREAMS_MAX = 1_000
 """Streams whose rows are made anew right after one act; an engine does it for all that moved."""
+
+
+FORGOTTEN_SECONDS = 24 * 3600
+"""After which a file goes whose run nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,7 @@ class _AtFirstRequest:
                 now=utc_now,
                 acting=files.acting,
                 release=release(),
+                given_files=lambda: HomeGivenFiles(self._home),
                 cors_origins=self._origins,
                 wait_seconds_max=WAIT_SECONDS_MAX if self._wait_seconds_max is None else self._wait_seconds_max,
                 pause=self.closing.wait,
@@ -204,6 +213,57 @@ class HomeArtifacts:
             if path.startswith(f"{folder}{os.sep}") and os.path.isfile(path):  # noqa: PTH113
                 return Path(path)
         raise NotFound("the file is gone: it was removed since, or the run was pruned")
+
+
+class HomeGivenFiles:
+    """Files that runs are given, below a home: in `uploads/` until the run is asked for, then linked into the run's own directory.
+
+    Those whose run nobody asked for are removed when others come a day later.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._root = home.path
+
+    def place(self, run: RunId, digest: Digest, size: int) -> Place:
+        self._remove_forgotten()
+        return Place(f"/v1/uploads/{quote(run, safe='')}/{digest}", {"Content-Length": str(size)})
+
+    def receiver(self, run: RunId, digest: Digest) -> Path:
+        return self._root / "uploads" / run / checked(digest)
+
+    @contextmanager
+    def kept(self, run: RunId, digests: Iterable[Digest]) -> Iterator[Mapping[Digest, str]]:
+        addresses: dict[Digest, str] = {}
+        made: list[Path] = []
+        try:
+            for digest in digests:
+                address = f"runs/{run}/_uploads/{checked(digest)}"
+                target = self._root / address
+                if not target.exists():
+                    source = self.receiver(run, digest)
+                    if not source.is_file():
+                        continue
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.hardlink_to(source)
+                    made.append(target)
+                addresses[digest] = address
+            yield addresses
+        except BaseException:
+            for target in made:
+                target.unlink(missing_ok=True)
+            # Only what is empty goes: a run that exists keeps its directory.
+            with contextlib.suppress(OSError):
+                for directory in (f"runs/{run}/_uploads", f"runs/{run}"):
+                    (self._root / directory).rmdir()
+            raise
+        shutil.rmtree(self._root / "uploads" / run, ignore_errors=True)
+
+    def _remove_forgotten(self) -> None:
+        long_ago = time.time() - FORGOTTEN_SECONDS
+        with contextlib.suppress(OSError):
+            for directory in (self._root / "uploads").iterdir():
+                if directory.stat().st_mtime < long_ago:
+                    shutil.rmtree(directory, ignore_errors=True)
 
 
 class _Nowhere:

@@ -35,6 +35,7 @@ handler = doorway(
                 group_claims=_settings.listed("group_claims"),
             ),
             now=_aws.now,
+            given_files=lambda: _aws.given_files,
             release=_settings.release,
             cors_origins=_settings.listed("cors_origins"),
             answer_bytes_max=ANSWER_BYTES_MAX,

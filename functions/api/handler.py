@@ -40,6 +40,8 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 FILE_KEY = "runfoldFile"
 """In an answer to the embedded server: the path of a file to be sent as the body, however large it is."""
+RECEIVE_KEY = "runfoldReceive"
+"""In an answer to the embedded server: where to write the body, which it has not read yet; the answer goes out when that is done."""
 WAIT_KEY = "runfoldWait"
 """Within this file: the seconds that the caller waits, and what stands still until then."""
 WAITING_MAX = 24
@@ -157,6 +159,13 @@ class _Api:
             return Response(answer.status, "application/octet-stream", str(answer.file), {**headers, FILE_KEY: "yes"})
         if answer.body is None:
             return Response(answer.status, None, "", headers)
+        if answer.receive is not None:
+            to = {
+                "path": str(answer.receive.path),
+                "sha256": answer.receive.sha256,
+                "bytes_max": answer.receive.bytes_max,
+            }
+            headers[RECEIVE_KEY] = json.dumps(to)
         get = _method(event) in ("GET", "HEAD")
         etag = f'W/"{answer.etag}-{self._service.release}"' if answer.etag else ""
         if get and etag and _unchanged(event, etag):
@@ -203,6 +212,8 @@ class _Api:
         headers["X-Content-Type-Options"] = "nosniff"
         headers.setdefault("Cache-Control", "private, no-cache")
         headers["Vary"] = "Accept-Encoding, Authorization, Origin"
+        if (to := headers.pop(RECEIVE_KEY, None)) is not None:
+            answer[RECEIVE_KEY] = json.loads(to)
         if headers.pop(FILE_KEY, None):
             answer[FILE_KEY] = answer["body"]
             answer["body"] = ""
@@ -292,7 +303,7 @@ def _part(name: str, text: str) -> str:
 def _data(route: Route, event: Event, headers: Mapping[str, str]) -> tuple[bytes, str]:
     """The body's bytes and its type; checked only where a body is read."""
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if route.body is None:
+    if route.body in (None, "file"):
         return b"", content_type
     text = event.get("body") or ""
     if len(text) > BODY_BYTES_MAX * 4 // 3 + 4:

@@ -31,6 +31,7 @@ _REFUSALS = {
     404: "It does not exist, or the caller may not see it",
     405: "The address has other methods",
     409: "The present state does not allow it",
+    411: "The length of the body is not told",
     413: "The body or the answer is too large",
     414: "The address is too long",
     415: "The body is of a type that is not read here",
@@ -124,6 +125,12 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
             "required": True,
             "description": "A workflow document; its schema is docs/workflow.schema.json.",
             "content": {"application/json": described, YAML: {"schema": {"type": "string"}}},
+        }
+    elif route.body == "file":
+        operation["requestBody"] = {
+            "required": True,
+            "description": "The bytes, with their Content-Length.",
+            "content": {"application/octet-stream": {"schema": {}}},
         }
     elif isinstance(route.body, type):
         needed = any(field.is_required() for field in route.body.model_fields.values())

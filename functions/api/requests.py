@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from functions.api.service import WAIT_SECONDS_MAX
 from shared.errors import InvalidInput, Problem
 from shared.ids import NAME_PATTERN
-from shared.ports import SCANNED_MAX
+from shared.ports import GIVEN_FILE_BYTES_MAX, SCANNED_MAX
 from shared.usecases.bulk import RUNS_MAX
 from shared.usecases.queries import INSTANTS_MAX
 from shared.workflow.nearest import Nearest, shown
@@ -22,6 +22,8 @@ LIST_MAX = 500
 LOG_BYTES_MAX = 1 << 20
 QUERY_FIELDS_MAX = 50
 REASON_LENGTH_MAX = 1_000
+FILES_MAX = 100
+"""Given with one run."""
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 """Of an Idempotency-Key."""
 
@@ -60,6 +62,8 @@ Limit = Annotated[
 AsOfText = Annotated[
     str, Field(max_length=64, description="A version (`17`) or an instant with its zone: the state as it was then.")
 ]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(min_length=1, max_length=1_024, description="As `upload` of a job's inputs names it.")]
 Status = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -158,8 +162,21 @@ class Rollback(_Body):
     version: int = Field(ge=1, le=10**9, description="The earlier version whose document becomes the newest one.")
 
 
+class FileToCome(_Body):
+    size: int = Field(ge=0, le=GIVEN_FILE_BYTES_MAX, description="Bytes.")
+    sha256: Sha256
+
+
+class AskForUploads(_Body):
+    workflow: Name
+    files: dict[FileName, FileToCome] = Field(min_length=1, max_length=FILES_MAX)
+
+
 class AskForRun(_Body):
     workflow: Name
+    files: dict[FileName, Sha256] = Field(
+        {}, max_length=FILES_MAX, description="Names to digests of files put before under the same Idempotency-Key."
+    )
     parameters: dict[str, Any] = Field({}, description="Checked against the workflow's schema; defaults are filled in.")
     start_after: Moment | None = Field(None, description="Nothing starts before.")
     note: str = Field("", max_length=REASON_LENGTH_MAX)

@@ -11,7 +11,7 @@ from functions.api import reading, requests, writing
 from functions.api.service import Answer, Call
 from shared.ids import NAME_PATTERN
 
-Body = type[BaseModel] | Literal["document"] | None
+Body = type[BaseModel] | Literal["document", "file"] | None
 
 PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
     "workflow": ({"type": "string", "pattern": NAME_PATTERN}, "A workflow's name."),
@@ -21,6 +21,7 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
     ),
     "job": ({"type": "string", "pattern": NAME_PATTERN}, "A job's name in the document."),
     "version": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "A version of the workflow's document."),
+    "digest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a file."),
     "attempt": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "An attempt's number, from 1."),
 }
 """The parts of paths: schema and meaning."""
@@ -28,7 +29,7 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     operation: str
     summary: str
@@ -167,6 +168,27 @@ ROUTES: tuple[Route, ...] = (
         body=requests.AskForRun,
         refusals=(404, 409),
         keyed=True,
+    ),
+    Route(
+        "POST",
+        "/v1/uploads",
+        "placeFiles",
+        "Where to put the files that a run is given, before it is asked for under the same Idempotency-Key",
+        writing.place_files,
+        {200: "Uploads"},
+        body=requests.AskForUploads,
+        refusals=(404, 409),
+        keyed=True,
+    ),
+    Route(
+        "PUT",
+        "/v1/uploads/{run}/{digest}",
+        "putFile",
+        "Put one, where `placeFiles` named this address",
+        writing.put_file,
+        {200: "PutFile"},
+        body="file",
+        refusals=(404, 411),
     ),
     _get(_RUN, "showRun", "A run and its jobs, now or at a past moment", reading.run, "Run", query=requests.AtAMoment),
     _get(

@@ -11,6 +11,7 @@ from typing import Any
 from functions.api.problems import Forbidden
 from shared.decide.access import Action, Principal, Resource, may
 from shared.errors import NotFound
+from shared.ports import GivenFiles
 from shared.usecases.control import Control
 from shared.usecases.queries import AsOf, FoundRun, FoundWorkflow, Queries, Sees, as_of_in
 
@@ -28,6 +29,10 @@ Authenticate = Callable[[Event], Principal]
 """Who asks. Raises `Unauthenticated`."""
 
 
+def _no_files() -> GivenFiles:
+    raise NotFound("this engine has no place for files that runs are given")
+
+
 def _slept(seconds: float) -> bool:
     time.sleep(seconds)
     return False
@@ -41,6 +46,8 @@ class ApiService:
     now: Callable[[], datetime]
     acting: Callable[[], AbstractContextManager[None]] = nullcontext
     """Wraps each act, to bring forward what follows from it."""
+    given_files: Callable[[], GivenFiles] = _no_files
+    """Called when they are first asked for."""
     release: str = ""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call; `*` for any."""
@@ -62,8 +69,17 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
     """Sent as it is, instead of a body."""
+    receive: "Receive | None" = None
+    """The server is to write the request's body there, before it answers."""
     waiting: str = ""
     """What stands still, when there is nothing new to show: who is willing to wait is answered when it is another, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    path: Path
+    sha256: str
+    bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,22 @@
 """The operations that ask for a change, each in the name of whoever calls."""
 
+import re
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 from functions.api.reading import document_name, filter_of
-from functions.api.service import Answer, Call
+from functions.api.service import Answer, Call, Receive
 from shared.decide.access import Action, Resource
 from shared.errors import InvalidInput, NotFound, Problem
-from shared.ids import RunId, WorkflowName
-from shared.ports import RunRow
+from shared.ids import Digest, RunId, WorkflowName, keyed_run, workflow_of
+from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
 from shared.usecases.bulk import BulkAct, in_bulk
+from shared.usecases.control import check_files
 from shared.usecases.documents import read_document
-from shared.usecases.queries import FoundRun
+from shared.usecases.queries import FoundRun, is_run
 from shared.views.objects import workflow_object
 from shared.workflow.document import Workflow
 
@@ -87,19 +91,87 @@ def ask_for_run(call: Call) -> Answer:
     found = call.queries.workflow(body.workflow)
     resource = Resource(found.state.name, frozenset(found.plan.workflow.tags))
     call.may("run", resource, f"there is no workflow {body.workflow}")
-    asked = call.control.request_run(
-        found.state.name,
-        body.parameters,
-        by=call.by,
-        key=call.key,
-        start_after=body.start_after,
-        note=body.note,
-    )
+    with _kept_files(call, found.state.name) as files:
+        asked = call.control.request_run(
+            found.state.name,
+            body.parameters,
+            by=call.by,
+            key=call.key,
+            start_after=body.start_after,
+            files=files,
+            note=body.note,
+        )
     return Answer(
         lambda: {"run": asked.run, "workflow": found.state.name, "new": asked.new, "held": asked.held},
         status=201 if asked.new else 200,
         headers={"Location": f"/v1/runs/{quote(asked.run, safe='')}"} if asked.new else {},
     )
+
+
+@contextmanager
+def _kept_files(call: Call, workflow: WorkflowName) -> Iterator[Mapping[str, str]]:
+    """Names to addresses of the files that came before; what is kept for the run goes again if it is refused."""
+    digests = {name: Digest(digest) for name, digest in call.body.files.items()}
+    if not digests:
+        yield {}
+        return
+    check_files(call.control.live_document(workflow), digests)
+    run = keyed_run(workflow, _needed_key(call))
+    with call.service.given_files().kept(run, set(digests.values())) as addresses:
+        problems = [
+            Problem(
+                f"files.{name}", "is not there", "ask POST /v1/uploads where to put it, under the same Idempotency-Key"
+            )
+            for name, digest in digests.items()
+            if digest not in addresses
+        ]
+        if problems:
+            raise InvalidInput(problems)
+        yield {name: addresses[digest] for name, digest in digests.items()}
+
+
+def place_files(call: Call) -> Answer:
+    body = call.body
+    found = call.queries.workflow(body.workflow)
+    resource = Resource(found.state.name, frozenset(found.plan.workflow.tags))
+    call.may("run", resource, f"there is no workflow {body.workflow}")
+    check_files(call.control.live_document(found.state.name), body.files)
+    run = keyed_run(found.state.name, _needed_key(call))
+    places = {
+        name: call.service.given_files().place(run, Digest(one.sha256), one.size) for name, one in body.files.items()
+    }
+    return Answer(
+        lambda: {
+            "run": run,
+            "workflow": found.state.name,
+            "files": [
+                {"name": name, "method": "PUT", "url": place.url, "headers": dict(place.headers)}
+                for name, place in places.items()
+            ],
+        }
+    )
+
+
+def put_file(call: Call) -> Answer:
+    run, digest = call.path["run"], call.path["digest"]
+    absent = f"there is no place for files of {run}"
+    if not is_run(run) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise NotFound(absent)
+    try:
+        found = call.queries.workflow(workflow_of(RunId(run)))
+    except NotFound:
+        raise NotFound(absent) from None
+    call.may("run", Resource(found.state.name, frozenset(found.plan.workflow.tags)), absent)
+    path = call.service.given_files().receiver(RunId(run), Digest(digest))
+    receive = Receive(path, digest, GIVEN_FILE_BYTES_MAX)
+    return Answer(lambda: {"run": run, "sha256": digest}, receive=receive)
+
+
+def _needed_key(call: Call) -> str:
+    # It settles the run's id, under which its files are kept.
+    if not call.key:
+        raise InvalidInput([Problem("Idempotency-Key", "is missing", "a run with files needs one: send a UUID")])
+    return call.key
 
 
 def cancel(call: Call) -> Answer:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shared.executors.workspace import Workspace
     from shared.ports import Executor, LogPage, LogSource, StoredFile
     from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews
-    from shared.stores.s3 import S3Documents, S3Uploads
+    from shared.stores.s3 import S3Documents, S3GivenFiles, S3Uploads
     from shared.stores.schedules import SchedulerBells
     from shared.stores.sqs import SqsEffects
     from shared.usecases.queries import Queries
@@ -241,6 +241,12 @@ class Aws:
         return S3Artifacts(self._s3, self.settings.artifacts_bucket)
 
     @cached_property
+    def given_files(self) -> "S3GivenFiles":
+        from shared.stores.s3 import S3GivenFiles
+
+        return S3GivenFiles(self._s3, self.settings.artifacts_bucket)
+
+    @cached_property
     def ecs(self) -> "EcsExecutor":
         from shared.executors.ecs import EcsExecutor, EcsSettings
 
@@ -300,6 +306,8 @@ class Aws:
         from botocore.config import Config
 
         config = Config(
+            # In some regions boto3 still signs addresses of S3 with version 2, which leaves headers unsigned.
+            signature_version="s3v4" if service == "s3" else None,
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"total_max_attempts": SDK_TRIES, "mode": "standard"},

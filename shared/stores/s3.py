@@ -1,16 +1,20 @@
-"""Documents in an S3 bucket, each under its digest.
+"""What is kept in S3 buckets: documents, each under its digest; what people upload; files that runs are given.
 
 A put is one conditional request, so a versioned bucket keeps one version of each document; S3 checks what arrives, and we check what
 we read.
 """
 
 from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from shared.errors import CorruptStream, NotFound
-from shared.ids import Digest, digest_of
+from shared.ids import Digest, RunId, digest_of
+from shared.ports import Place
 from shared.stores.aws import code_of, translated
 from shared.stores.digests import checked
 
@@ -57,6 +61,53 @@ class S3Documents:
         return data
 
 
+class S3GivenFiles:
+    """Files that runs are given: put by whoever has the address, which S3 holds to the digest and size that were signed."""
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "runs/") -> None:
+        """`client` signs with version 4: version 2 leaves headers unsigned, and S3 would take any bytes."""
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+
+    def place(self, run: RunId, digest: Digest, size: int) -> Place:
+        checksum = b64encode(bytes.fromhex(digest)).decode()
+        url = self._client.generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": self._bucket,
+                "Key": self._key(run, digest),
+                "ChecksumSHA256": checksum,
+                "ContentLength": size,
+            },
+            ExpiresIn=PLACE_SECONDS,
+        )
+        return Place(url, {"Content-Length": str(size), "x-amz-checksum-sha256": checksum})
+
+    def receiver(self, run: RunId, digest: Digest) -> Path:
+        raise NotFound(f"{digest} of {run} goes to the address that POST /v1/uploads answers with")
+
+    @contextmanager
+    def kept(self, run: RunId, digests: Iterable[Digest]) -> Iterator[Mapping[Digest, str]]:
+        there = {digest: self._key(run, digest) for digest in digests if self._is_there(self._key(run, digest))}
+        yield {digest: f"s3://{self._bucket}/{key}" for digest, key in there.items()}
+
+    def _is_there(self, key: str) -> bool:
+        with translated(f"look for {key} in bucket {self._bucket}"):
+            try:
+                self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) not in ("404", "NoSuchKey"):
+                    raise
+                return False
+        return True
+
+    def _key(self, run: RunId, digest: Digest) -> str:
+        return f"{self._prefix}{run}/_uploads/{checked(digest)}"
+
+
+PLACE_SECONDS = 900
+"""How long a file may be put, or until our credentials end."""
 UPLOAD_BYTES_MAX = 64 * 1024 * 1024
 """Never read more than this of an upload; reading a document refuses far smaller ones, with the reason."""
 

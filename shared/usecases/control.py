@@ -2,7 +2,7 @@
 refuse them stand in `decide/`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -131,6 +131,13 @@ class Control:
     def resume(self, workflow: WorkflowName, *, by: str) -> None:
         self._to_workflow(workflow, ResumeWorkflow(by), by)
 
+    def live_document(self, workflow: WorkflowName) -> Workflow:
+        """`Rejected` when it was unregistered."""
+        state = self.workflow(workflow)
+        if state.live is None:
+            raise Rejected(f"{workflow} was unregistered; register it again to run it")
+        return self._transact.loader.plans(state.live.document).workflow
+
     def workflow(self, workflow: WorkflowName) -> WorkflowState:
         """The newest state; `NotFound` with the nearest name."""
         if is_name(workflow):
@@ -187,7 +194,7 @@ class Control:
             raise Rejected(f"{workflow} was unregistered; register it again to run it")
         document = self._transact.loader.plans(state.live.document).workflow
         values = fill(document.parameters, parameters)
-        _check_uploads(document, files or {})
+        check_files(document, files or {})
         run = keyed_run(workflow, key) if key else fresh_run(workflow, self._new_id())
         limited = document.overlap != "allow" or document.max_active_runs is not None
         request = RunRequested(
@@ -318,10 +325,11 @@ def _other_parameters(run: Run, document: Workflow) -> dict[str, Any] | None:
     return None if values == has else values
 
 
-def _check_uploads(document: Workflow, files: Mapping[str, str]) -> None:
+def check_files(document: Workflow, files: Collection[str]) -> None:
+    """Whether these are the names of the files that a run must be given. `InvalidInput` with every problem."""
     wanted = {given.upload for job in document.jobs for given in job.inputs if given.upload is not None}
     problems = [
-        Problem(f"files.{name}", "the run needs this file", "give it with --file NAME=PATH")
+        Problem(f"files.{name}", "the run needs this file", "give it: `runfold run --file NAME=PATH`, or `files`")
         for name in sorted(wanted - set(files))
     ]
     problems += [

@@ -259,7 +259,6 @@ def test_what_works_on_the_files_of_a_home_says_so(remote: Remote, words: tuple[
 def test_only_one_engine_can_be_meant_and_the_api_knows_who_asks(remote: Remote) -> None:
     assert remote("--home", str(remote.home), "runs").code == 2
     assert "by your token" in remote("runs", "--by", "ada").err
-    assert remote("run", "demo", "--file", "a=b").code in (1, 2)
 
 
 def test_the_environment_names_the_api_and_a_home_that_is_typed_goes_before_it(
@@ -401,3 +400,27 @@ def test_the_token_is_not_sent_to_where_a_file_lies_and_a_broken_download_is_tol
         assert opened.read(4) == b"data"
         with pytest.raises(StoreUnavailable):
             opened.read(4)
+
+
+def test_a_run_is_given_files_over_the_api_as_at_home(runfold: Runfold, remote: Remote, tmp_path: Path) -> None:
+    job = {**ssm("a", "cat rates.csv"), "inputs": [{"path": "rates.csv", "upload": "rates"}]}
+    runfold.register(job)
+    rates = tmp_path / "rates 1.csv"
+    rates.write_text("eur;1\n")
+    with runfold.engine():
+        for asking in (remote, runfold):
+            run = asking.good("run", "demo", "--file", f"rates={rates}", "--wait", "--json").json["run"]
+            assert asking.good("logs", run, "a").out == "eur;1\n"
+        first, again = (
+            remote.good("run", "demo", "--file", f"rates={rates}", "--key", "k", "--json").json for _ in range(2)
+        )
+    assert (first["new"], again["new"], again["run"]) == (True, False, first["run"])
+
+
+@pytest.mark.parametrize("given", ["rates=/nowhere/at/all", "other=/etc/hosts", "../x=/etc/hosts"])
+def test_a_file_that_cannot_be_given_is_told_and_nothing_is_asked_for(
+    runfold: Runfold, remote: Remote, given: str
+) -> None:
+    runfold.register({**ssm("a", "true"), "inputs": [{"path": "rates.csv", "upload": "rates"}]})
+    assert remote("run", "demo", "--file", given).code == 2
+    assert remote.good("runs", "--json").json == []

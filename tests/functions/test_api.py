@@ -196,17 +196,17 @@ def test_who_waits_holds_up_nobody_and_is_let_go_when_the_time_is_over_or_the_se
     others: list[int] = []
 
     def closing(_seconds: float) -> bool:
-        others.append(api.get("/v1/health").status)
+        others.append(world.get("/v1/health").status)
         return len(others) == 3
 
-    api = Api(copy(), pause=closing)
-    logs = f"{at(api.post('/v1/runs', {'workflow': 'sales'}).json['run'])}/jobs/load/logs"
-    assert api.get(f"{logs}?wait=20").json["absent"] == "load has not been started, so it wrote nothing"
+    world = Api(copy(), pause=closing)
+    logs = f"{at(world.post('/v1/runs', {'workflow': 'sales'}).json['run'])}/jobs/load/logs"
+    assert world.get(f"{logs}?wait=20").json["absent"] == "load has not been started, so it wrote nothing"
     assert others == [200, 200, 200]
-    api.close()
-    api = Api(api.home.path, wait_seconds_max=0.0)
-    assert api.get(f"{logs}?wait=20").status == 200
-    api.close()
+    world.close()
+    world = Api(world.home.path, wait_seconds_max=0.0)
+    assert world.get(f"{logs}?wait=20").status == 200
+    world.close()
 
 
 def test_a_cursor_of_another_log_is_refused(api: Api) -> None:

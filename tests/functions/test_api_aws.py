@@ -1,13 +1,15 @@
 """The API as it is deployed: what Lambda imports, over tables, buckets and logs on moto, called as API Gateway calls it."""
 
+import hashlib
 import importlib
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import boto3
 import pytest
@@ -63,6 +65,35 @@ def api(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Call:
         return reply_of(handler(event_of(method, path, body, authorizer=authorizer, headers=headers), Context()))
 
     return call
+
+
+def test_a_file_for_a_run_goes_to_the_bucket_by_an_address_that_takes_these_very_bytes_and_no_others(
+    deployed: Deployed, api: Call
+) -> None:
+    data = b"eur;1\n"
+    digest, checksum = hashlib.sha256(data).hexdigest(), b64encode(hashlib.sha256(data).digest()).decode()
+    inputs = [{"path": "rates.csv", "upload": "rates"}]
+    job = {"name": "extract", "type": "ecs", "image": "x", "command": ["extract"], "inputs": inputs}
+    assert api("POST", "/v1/workflows", {**DOCUMENT, "jobs": [job]}).status == 201
+    asked = {"workflow": "nightly", "files": {"rates": {"size": len(data), "sha256": digest}}}
+    told = api("POST", "/v1/uploads", asked, idempotency_key="one").json
+    (file,) = told["files"]
+    place = urlsplit(file["url"])
+    signed = parse_qs(place.query)["X-Amz-SignedHeaders"][0].split(";")
+
+    assert place.path == f"/runs/{quote(told['run'], safe='')}/_uploads/{digest}"
+    assert signed == ["content-length", "host", "x-amz-checksum-sha256"]
+    assert file["headers"] == {"Content-Length": str(len(data)), "x-amz-checksum-sha256": checksum}
+    wanted = {"workflow": "nightly", "files": {"rates": digest}}
+    assert api("POST", "/v1/runs", wanted, idempotency_key="one").problems.keys() == {"files.rates"}
+    assert api("PUT", f"/v1/uploads/{quote(told['run'], safe='')}/{digest}").status == 404
+
+    key = unquote(place.path.removeprefix("/"))
+    boto3.client("s3").put_object(Bucket="artifacts", Key=key, Body=data, ChecksumSHA256=checksum)
+    assert api("POST", "/v1/runs", wanted, idempotency_key="one").json["run"] == told["run"]
+    dispatch_handler(deployed.aws.work, deployed.aws.effects)(sqs_event(*deployed.messages()), Context())
+    (request,) = deployed.target.started.values()
+    assert request.inputs == ({"path": "rates.csv", "artifact": f"s3://artifacts/{key}"},)
 
 
 def run_to_the_end_of_extract(deployed: Deployed, api: Call) -> str:
@@ -268,7 +299,6 @@ def test_output_is_complete_only_when_what_is_under_way_must_have_come(written: 
         (source(ended_at=NOON), GROUP, "wrote nothing"),
         (source("ecs", "task/1", ended_at=NOON), GROUP, "wrote nothing"),
         (source(handle=None, ended_at=NOON), GROUP, "no target is known"),
-        (source("emr", "j-1"), GROUP, "LogUri"),
         (source(), "", "keeps no output"),
         (source(), "/elsewhere", "no log group"),
     ],
