@@ -57,13 +57,15 @@ demo: setup ## Run a real pipeline over a small public data set, live
 up: setup ## Start the engine and its HTTP API on this machine
 	@$(BIN)/runfold up
 
-test: setup infra-setup ## Run all tests but those of the deployed template, which make e2e runs
-	@$(call pytest,-n $(PYTEST_WORKERS) --ignore=tests/e2e tests)
+# One worker has the tests of the deployed template, and with them the only deployment; the others have the rest meanwhile.
+test: setup infra-setup e2e-setup ## Run all tests, those of the deployed template included
+	@$(call pytest,-n $(PYTEST_WORKERS) --dist loadgroup tests)
 
-e2e: setup infra-setup e2e-setup ## Deploy the template into an emulator and drive it end to end (several minutes)
+# With nothing beside them they are shared out, and each worker has a deployment.
+e2e: setup infra-setup e2e-setup ## Deploy the template into an emulator and drive it end to end (two minutes)
 	@$(call pytest,-n $(PYTEST_WORKERS) tests/e2e)
 
-soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine (several minutes)
+soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine; prints the throughput
 	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py
 
 check: lint types imports test ## Everything a commit must pass

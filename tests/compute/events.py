@@ -55,7 +55,7 @@ class Events:
     def _send(self) -> None:
         while (event := self._queue.get()) is not None:
             faults = self._faults
-            if faults.events_lost:
+            if faults.events_lost or not set(faults.events_lost_that_say).isdisjoint(_words(event["detail"])):
                 continue
             self._held += [event, event] if faults.events_twice else [event]
             if len(self._held) < faults.events_reversed:
@@ -66,6 +66,10 @@ class Events:
                 self.sent.append(one)
                 for listener in list(self.listeners):
                     listener(one)
+
+
+def _words(detail: dict[str, Any]) -> set[str]:
+    return {value for value in detail.values() if isinstance(value, str)}
 
 
 def to_event_bus(url: str, bus: str = "default") -> Listener:

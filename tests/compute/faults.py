@@ -42,6 +42,8 @@ class Faults:
     """CancelSteps is accepted and the step runs on (fault 20)."""
     steps_max: int = 256
     events_lost: bool = False
+    events_lost_that_say: list[str] = field(default_factory=list)
+    """Words: an event whose details hold one of them as a value is lost."""
     events_twice: bool = False
     events_reversed: int = 0
     """Events held back until there are so many, then sent newest first."""

@@ -13,8 +13,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.compute import Compute
-from tests.compute.events import to_event_bus, to_queue
+from tests.compute import Compute, Faults
+from tests.compute.events import Events, to_event_bus, to_queue
 
 KEYS = {"region_name": "eu-central-1", "aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 DEFINITION: dict[str, Any] = {
@@ -106,3 +106,28 @@ def test_a_token_is_kept_to_its_request_and_forgotten_in_time() -> None:  # faul
         while ecs.describe_tasks(tasks=[first])["tasks"][0]["lastStatus"] != "STOPPED":
             time.sleep(0.02)
         assert ecs.run_task(**asked)["tasks"][0]["taskArn"] != first
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({}, ["a", "b", "c", "d"]),
+        ({"events_twice": True}, ["a", "a", "b", "b", "c", "c", "d", "d"]),
+        ({"events_reversed": 2}, ["b", "a", "d", "c"]),
+        ({"events_twice": True, "events_reversed": 4}, ["b", "b", "a", "a", "d", "d", "c", "c"]),
+        ({"events_lost_that_say": ["b", "c"]}, ["a", "d"]),
+        ({"events_lost": True}, []),
+    ],
+)
+def test_state_changes_are_told_as_the_knobs_say(knobs: dict[str, Any], told: list[str]) -> None:
+    """Faults 31, 32 and 34."""
+    faults = Faults()
+    faults.change(knobs)
+    events = Events(faults)
+    heard: list[str] = []
+    events.listeners.append(lambda event: heard.append(event["detail"]["lastStatus"]))
+    for status in "abcd":
+        events.emit("aws.ecs", "ECS Task State Change", {"lastStatus": status}, [])
+    # Sends what it was given before.
+    events.close()
+    assert heard == told

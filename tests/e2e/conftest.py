@@ -18,6 +18,15 @@ from tests.e2e.emulator import Emulator, free_port
 from tests.e2e.stack import Stack
 from tests.e2e.watched import Watched
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` one worker has all tests of the deployment, so that there is one, and other workers have the other tests."""
+    for item in items:
+        if "made" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("deployment"))
+
+
 HOSTS = {"localhost": "i-0a0a0a0a0a0a0a0a0", "warehouse": "i-0b0b0b0b0b0b0b0b0"}
 CONTEXT = {
     "platform": "host",
@@ -78,8 +87,9 @@ def made(assembly: Path) -> Iterator[Deployed]:
 
 @pytest.fixture
 def deployed(made: Deployed) -> Iterator[Deployed]:
-    """The deployment, with services that behave."""
+    """The deployment, with services that behave, and nothing set aside: what a test cannot work off, or means to leave over, is its own."""
     yield made
     healthy = Faults()
     made.compute.faults.change({one.name: getattr(healthy, one.name) for one in fields(Faults)})
     made.compute.moments.clear()
+    assert made.set_aside() == {}

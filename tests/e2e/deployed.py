@@ -12,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import ZipFile
 
 from shared.bootstrap import utc_now
 from shared.bootstrap.aws import Aws
 from shared.codec import events_in
+from shared.effects import pending_of_run
 from shared.events import Event
+from shared.executors.aws import client_config
 from shared.ids import RunId, StreamName, WorkflowName, digest_of, document_stream, run_stream, workflow_stream
 from shared.ports import PAGE_MAX, Record
 from shared.settings import Settings
@@ -38,17 +41,34 @@ LOOK_EVERY_SECONDS = 0.05
 QUIET_SECONDS = 0.5
 """Longer than anything takes from one queue to the next."""
 
+SHOWN_AGAIN_SECONDS = 2
+RECEIVES_WHILE_KILLED = 1000
+"""A busy machine may need longer than `SHOWN_AGAIN_SECONDS` for a batch, which is then delivered again meanwhile; on AWS that time is
+six times the longest a function may take. What is about deaths must not run out of receives for slowness."""
+SET_ASIDE = ("effects-dead", "reports-dead", "undelivered", "parked")
+
 FUNCTIONS = ("register", "scheduler", "relay", "dispatch", "status", "api")
 
 _Found = TypeVar("_Found")
 
 
-class Parts(Aws):
-    """The adapters of a deployed function, with the emulator's address."""
+def is_running(pid: int) -> bool:
+    """Whether the process has not ended; one that nobody has waited for yet has."""
+    try:
+        return "\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
-    def __init__(self, emulator: Emulator, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+
+class Parts(Aws):
+    """The adapters of a deployed function, with the emulator's address. Without `compute_url` it can do everything but ask targets."""
+
+    def __init__(
+        self, emulator: Emulator, settings: Settings, *, now: Callable[[], datetime] = utc_now, compute_url: str = ""
+    ) -> None:
         super().__init__(settings, now=now)
         self._emulator = emulator
+        self._compute_url = compute_url
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
@@ -57,7 +77,9 @@ class Parts(Aws):
         return self._clients[service]
 
     def _target_client(self, service: str, *, sent_twice_is_harmless: bool) -> Any:
-        raise AssertionError("tests leave targets to the functions")
+        assert self._compute_url, "tests leave targets to the functions"
+        config = client_config(sent_twice_is_harmless=sent_twice_is_harmless)
+        return self._emulator.client(service, self._compute_url, config)
 
 
 class Deployed:
@@ -184,6 +206,10 @@ class Deployed:
         assert found is not None
         return found
 
+    def written_pid(self, path: Path) -> int:
+        """Wait until a process has written its number."""
+        return int(self.until(lambda: path.read_text().strip() if path.exists() else "", "it runs"))
+
     # --- what operators, and time, do -------------------------------------------------------------------------------------
 
     def invoke(self, name: str, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +252,13 @@ class Deployed:
         """The sweep that comes so much later, now: the scheduler's own parts, with a clock that is ahead (fault 59)."""
         return Parts(self.emulator, self.settings, now=lambda: utc_now() + later).sweep()
 
+    def work_later(self, run: RunId, later: timedelta) -> None:
+        """What a dispatcher does that is told of the run so much later, now: its own parts, with a clock that is ahead."""
+        parts = Parts(self.emulator, self.settings, now=lambda: utc_now() + later, compute_url=self.compute.url)
+        state = parts.loader.load(run_stream(run)).state
+        assert isinstance(state, Run)
+        parts.work(pending_of_run(state, parts.now(), everything=True))
+
     def ring(self, workflow: str) -> None:
         """As EventBridge Scheduler does at an instant of the workflow."""
         self.invoke("scheduler", {"workflow": workflow, "scheduled_at": "<aws.scheduler.scheduled-time>"})
@@ -249,6 +282,21 @@ class Deployed:
                 client.send_message(QueueUrl=self.queue_url(queue), MessageBody=message["Body"])
                 client.delete_message(QueueUrl=dead, ReceiptHandle=message["ReceiptHandle"])
 
+    def letters(self, queue: str) -> list[str]:
+        """What may be taken from a queue, left where it is."""
+        client, url = self.client("sqs"), self.queue_url(queue)
+        taken: list[dict[str, Any]] = []
+        # What is taken is hidden, so that the next look shows the rest.
+        while found := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+            taken += found
+        for one in taken:
+            client.change_message_visibility(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0)
+        return [str(one["Body"]) for one in taken]
+
+    def set_aside(self) -> dict[str, list[str]]:
+        """Everything that nobody could work off, by queue."""
+        return {queue: self.letters(queue) for queue in SET_ASIDE if self.messages(queue)}
+
     @contextmanager
     def broken(self, function: str, **variables: str | None) -> Iterator[None]:
         """A function that was deployed with other variables (None: without), until it is mended."""
@@ -262,25 +310,38 @@ class Deployed:
             client.update_function_configuration(FunctionName=name, Environment={"Variables": right})
 
     @contextmanager
-    def shown_again_at_once(self, queue: str) -> Iterator[None]:
-        """What failed is delivered again after a second, not after minutes."""
+    def shown_again_at_once(self, queue: str, *, receives_max: int | None = RECEIVES_WHILE_KILLED) -> Iterator[None]:
+        """What failed is delivered again after seconds, not after minutes; `receives_max` times, None: as often as deployed."""
         client, url = self.client("sqs"), self.queue_url(queue)
-        name = "VisibilityTimeout"
-        right = client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
-        client.set_queue_attributes(QueueUrl=url, Attributes={name: "1"})
+        names = ["VisibilityTimeout", "RedrivePolicy"]
+        right = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        policy = json.loads(right["RedrivePolicy"])
+        wrong = {
+            "VisibilityTimeout": str(SHOWN_AGAIN_SECONDS),
+            "RedrivePolicy": json.dumps({**policy, "maxReceiveCount": receives_max or policy["maxReceiveCount"]}),
+        }
+        client.set_queue_attributes(QueueUrl=url, Attributes=wrong)
         try:
             yield
+            # What was taken meanwhile comes back in a moment. It is this test's, and must not trouble the next one.
+            self.until(lambda: not self.messages(queue) and not self.messages_taken(queue), f"{queue} is worked off")
         finally:
-            client.set_queue_attributes(QueueUrl=url, Attributes={name: right})
+            client.set_queue_attributes(QueueUrl=url, Attributes=right)
 
     def queue_url(self, name: str) -> str:
         return str(self.client("sqs").get_queue_url(QueueName=f"runfold-{self.stage}-{name}")["QueueUrl"])
 
     def messages(self, name: str) -> int:
         """That may be taken now: neither delayed nor taken already."""
-        counted = "ApproximateNumberOfMessages"
-        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.queue_url(name), AttributeNames=[counted])
-        return int(answer["Attributes"][counted])
+        return self._counted(name, "ApproximateNumberOfMessages")
+
+    def messages_taken(self, name: str) -> int:
+        """That somebody has taken, and neither worked off nor given back."""
+        return self._counted(name, "ApproximateNumberOfMessagesNotVisible")
+
+    def _counted(self, queue: str, what: str) -> int:
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.queue_url(queue), AttributeNames=[what])
+        return int(answer["Attributes"][what])
 
     def send(self, queue: str, body: str) -> None:
         self.client("sqs").send_message(QueueUrl=self.queue_url(queue), MessageBody=body)

@@ -130,15 +130,16 @@ class Emulator:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return "\n".join(line for line in text.splitlines() if "INFO" not in line and '"_aws"' not in line)[-LOG_SHOWN:]
 
-    def client(self, service: str, **more: Any) -> Any:
+    def client(self, service: str, url: str = "", config: Config | None = None) -> Any:
+        """A client of the emulator, or of what answers at `url` in its stead."""
         return boto3.client(
             service,  # type: ignore[call-overload]
-            endpoint_url=self.url,
+            endpoint_url=url or self.url,
             region_name=REGION,
             aws_access_key_id=ACCOUNT,
             aws_secret_access_key="testing",
             verify=self._certificate(),
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=130, **more),
+            config=config or Config(retries={"total_max_attempts": 1}, read_timeout=130),
         )
 
     def _certificate(self) -> str | None:

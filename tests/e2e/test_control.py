@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import Rejected
 from shared.ids import JobName
-from tests.e2e.deployed import Deployed
+from tests.e2e.deployed import Deployed, is_running
 from tests.e2e.documents import container, noted, script, steps, workflow
 
 pytestmark = pytest.mark.slow
@@ -36,15 +36,13 @@ def test_a_cancelled_run_ends_its_processes(deployed: Deployed, tmp_path: Path, 
     run = deployed.run(
         workflow(f"cancelled-{kind}", {**job, "stop_grace_seconds": 1}, container("b", "true", after=["a"]))
     )
-    noted_pid = tmp_path / "pid"
-    deployed.until(lambda: noted_pid.exists() and noted_pid.read_text().strip(), "it runs")
-    pid = int(noted_pid.read_text())
+    pid = deployed.written_pid(tmp_path / "pid")
     deployed.parts.control.cancel(run, by="ann", reason="wrong day")
     (shown,) = deployed.ended(run)
     assert shown["status"] == "cancelled"
     assert shown["jobs"]["a"]["status"] == "cancelled"
     assert shown["jobs"]["b"]["attempts"] == []
-    deployed.until(lambda: not Path(f"/proc/{pid}").exists() or "\tZ" in Path(f"/proc/{pid}/status").read_text())
+    deployed.until(lambda: not is_running(pid), "its process ends")
 
 
 def test_a_failed_run_is_rerun_from_where_it_failed(deployed: Deployed, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
+from shared.events import AttemptClaimed
 from shared.ids import RunId
 from tests.e2e.deployed import FUNCTIONS, Deployed
 from tests.e2e.documents import container, noted, script, steps, workflow
@@ -19,9 +20,12 @@ pytestmark = pytest.mark.slow
 
 AFTER_EVERY_POLL = timedelta(minutes=25)
 """By then every kind of target has been asked how an attempt goes, whatever anybody told."""
+AFTER_A_CLAIM = timedelta(minutes=4)
+"""By then a claim has lapsed, and what was not found then has been missing long enough to be looked for again."""
 AFTER_HANDOVER = timedelta(minutes=15)
 """By then what was handed over and lost is handed over again."""
 POISON = ("{", "null", "[[1]]", "words")
+LATER_MAX = 20
 KINDS = {"RunTask": "ecs", "SendCommand": "ssm", "RunJobFlow": "emr"}
 
 
@@ -63,8 +67,32 @@ def swept_until_ended(deployed: Deployed, run: RunId, later: timedelta, seconds:
     return deployed.shown(run)
 
 
-def dead_letters_are(deployed: Deployed, queue: str, count: int) -> bool:
-    return deployed.messages(f"{queue}-dead") == count
+def worked_until_ended(deployed: Deployed, run: RunId, later: timedelta) -> dict[str, Any]:
+    """Let a dispatcher look at the run time and again, each time so much later, until it has ended."""
+    ahead = later
+    while (state := deployed.state(run)) is None or not state.finished:
+        assert ahead < LATER_MAX * later, deployed.shown(run)["jobs"]
+        deployed.work_later(run, ahead)
+        ahead += later
+        deployed.settled()
+    return deployed.shown(run)
+
+
+def all_set_aside(deployed: Deployed, queue: str) -> bool:
+    return set(POISON) <= set(deployed.letters(f"{queue}-dead"))
+
+
+def executions(deployed: Deployed, operation: str, run: RunId) -> int:
+    """How often a service has done what it was asked for in the name of this run."""
+    services = deployed.compute
+    match operation:
+        case "RunTask":
+            asked: list[Any] = [task.facts for task in services.ecs.tasks.values()]
+        case "RunJobFlow":
+            asked = [cluster.request for cluster in services.emr.clusters.values()]
+        case _:
+            asked = [command.facts for command in services.ssm.commands.values()]
+    return sum(run in json.dumps(one, default=str) for one in asked)
 
 
 # --- messages -------------------------------------------------------------------------------------------------------------
@@ -72,14 +100,15 @@ def dead_letters_are(deployed: Deployed, queue: str, count: int) -> bool:
 
 def test_a_poison_message_ends_with_the_dead_letters_and_holds_up_nobody(deployed: Deployed) -> None:
     """Fault 45."""
-    with deployed.shown_again_at_once("effects"), deployed.shown_again_at_once("reports"):
+    as_deployed = partial(deployed.shown_again_at_once, receives_max=None)
+    with as_deployed("effects"), as_deployed("reports"):
         for queue in ("effects", "reports"):
             for body in POISON:
                 deployed.send(queue, body)
         (shown,) = deployed.ended(deployed.run(workflow("beside-poison", container("a", "true"))))
         assert shown["status"] == "succeeded"
         for queue in ("effects", "reports"):
-            deployed.until(partial(dead_letters_are, deployed, queue, len(POISON)), f"{queue} are set aside")
+            deployed.until(partial(all_set_aside, deployed, queue), f"{queue} are set aside")
     for queue in ("effects-dead", "reports-dead"):
         deployed.client("sqs").purge_queue(QueueUrl=deployed.queue_url(queue))
 
@@ -88,7 +117,7 @@ def test_dead_letters_of_a_broken_release_are_redriven_when_it_is_mended(deploye
     name = deployed.register(workflow("redriven", container("a", noted(tmp_path))))
     deployed.settled()
     # To the end: whoever mends a function ends what it is doing, and its messages must come again.
-    with deployed.shown_again_at_once("effects"):
+    with deployed.shown_again_at_once("effects", receives_max=None):
         with deployed.broken("dispatch", RUNFOLD_STAGE=None):
             run = deployed.ask(name)
             deployed.until(lambda: deployed.messages("effects-dead"), "the message is set aside")
@@ -121,25 +150,67 @@ def test_a_lost_record_of_the_tables_stream_is_repaired_by_the_sweep(deployed: D
 # --- processes that end -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("repaired_by", ["redelivery", "sweep"])
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_dispatcher_killed_around_its_request_repeats_and_loses_nothing(
-    deployed: Deployed, tmp_path: Path, moment: Literal["before", "after"], repaired_by: str
+def killed_around_its_request(
+    deployed: Deployed, folder: Path, moment: Literal["before", "instead", "after"], repaired_by: str
 ) -> None:
-    """Faults 1, 4 and 58."""
-    deployed.compute.moments[(moment, "RunTask")] = lambda: deployed.emulator.kill_function(
-        deployed.function("dispatch")
-    )
-    document = workflow(f"killed-{moment}-{repaired_by}", container("a", noted(tmp_path)))
+    kill = deployed.emulator.kill_function
+    deployed.compute.moments[(moment, "RunTask")] = lambda: kill(deployed.function("dispatch"))
+    document = workflow(f"killed-{moment}-{repaired_by}", container("a", noted(folder)))
     if repaired_by == "redelivery":
         with deployed.shown_again_at_once("effects"):
-            deployed.ended(deployed.run(document))
+            run = deployed.run(document)
+            deployed.ended(run)
     else:
         run = deployed.run(document)
         deployed.until(lambda: not deployed.compute.moments, "it is killed")
         deployed.client("sqs").purge_queue(QueueUrl=deployed.queue_url("effects"))
         swept_until_ended(deployed, run, AFTER_HANDOVER)
+    assert_each_ran_once(folder, "a")
+    assert executions(deployed, "RunTask", run) == 1
+
+
+@pytest.mark.parametrize("repaired_by", ["redelivery", "sweep"])
+def test_a_dispatcher_killed_after_the_intent_and_before_its_request_starts_the_task_after_all(
+    deployed: Deployed, tmp_path: Path, repaired_by: str
+) -> None:
+    """Fault 1: that the attempt is queued is written down, and nobody has ever asked for it."""
+    killed_around_its_request(deployed, tmp_path, "instead", repaired_by)
+
+
+@pytest.mark.parametrize("repaired_by", ["redelivery", "sweep"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_dispatcher_killed_around_its_request_repeats_and_loses_nothing(
+    deployed: Deployed, tmp_path: Path, moment: Literal["before", "after"], repaired_by: str
+) -> None:
+    """Faults 4 and 58: the task is started, whether its dispatcher was killed before that or after."""
+    killed_around_its_request(deployed, tmp_path, moment, repaired_by)
+
+
+@pytest.mark.parametrize("operation", ["SendCommand", "RunJobFlow"])
+@pytest.mark.parametrize("request_is", ["never sent", "carried out"])
+def test_a_claimer_killed_between_claim_and_answer_leaves_one_execution(
+    deployed: Deployed, tmp_path: Path, operation: str, request_is: str
+) -> None:
+    """Faults 1 and 4, without a token and without any word from the target: whoever looks finds the one that there is and binds it,
+    or finds none, twice, and claims the attempt for itself."""
+    deployed.compute.faults.events_lost = True
+    moment: Literal["before", "instead"] = "instead" if request_is == "never sent" else "before"
+    kill = deployed.emulator.kill_function
+    deployed.compute.moments[(moment, operation)] = lambda: kill(deployed.function("dispatch"))
+    job = job_of(KINDS[operation], "a", f"echo 1 >> {tmp_path}/a", tmp_path)
+    run = deployed.run(workflow(f"claimed-{request_is.replace(' ', '-')}-{operation.lower()}", job))
+    deployed.until(lambda: not deployed.compute.moments, "it is killed")
+    # Nothing is left of it but the claim.
+    deployed.client("sqs").purge_queue(QueueUrl=deployed.queue_url("effects"))
+    assert deployed.shown(run)["jobs"]["a"]["attempts"][-1]["status"] == "claimed"
+    shown = worked_until_ended(deployed, run, AFTER_A_CLAIM)
+    assert shown["status"] == "succeeded", shown
+    assert len(shown["jobs"]["a"]["attempts"]) == 1
+    assert executions(deployed, operation, run) == 1
     assert_each_ran_once(tmp_path, "a")
+    claims = [event for event in deployed.events(run) if isinstance(event, AttemptClaimed)]
+    assert len(claims) == (2 if request_is == "never sent" else 1)
+    assert len({claim.claimer for claim in claims}) == len(claims)
 
 
 @pytest.mark.parametrize("operation", ["SendCommand", "RunJobFlow"])
@@ -213,15 +284,19 @@ def test_a_service_that_is_down_for_a_while_loses_no_run(deployed: Deployed, tmp
 # --- what targets tell ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accident", ["twice", "newest first"])
+ACCIDENTS: dict[str, dict[str, Any]] = {
+    "twice": {"events_twice": True},
+    "newest first": {"events_reversed": 2},
+    "twice and newest first": {"events_twice": True, "events_reversed": 6},
+}
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
 def test_state_changes_told_twice_or_in_the_wrong_order_change_nothing(
     deployed: Deployed, tmp_path: Path, accident: str
 ) -> None:
     """Faults 31 and 32."""
-    if accident == "twice":
-        deployed.compute.faults.events_twice = True
-    else:
-        deployed.compute.faults.events_reversed = 2
+    deployed.compute.faults.change(ACCIDENTS[accident])
     run = deployed.run(every_kind(f"told-{accident.replace(' ', '-')}", tmp_path))
     shown = swept_until_ended(deployed, run, AFTER_EVERY_POLL) if accident != "twice" else deployed.ended(run)[0]
     assert shown["status"] == "succeeded", shown
@@ -229,13 +304,32 @@ def test_state_changes_told_twice_or_in_the_wrong_order_change_nothing(
 
 
 def test_without_any_state_change_polls_find_every_end(deployed: Deployed, tmp_path: Path) -> None:
-    """Faults 21 and 34."""
+    """Fault 21."""
     deployed.compute.faults.events_lost = True
     run = deployed.run(every_kind("untold", tmp_path))
     deployed.settled()
     shown = swept_until_ended(deployed, run, AFTER_EVERY_POLL)
     assert shown["status"] == "succeeded", shown
     assert_each_ran_once(tmp_path, "task", "cluster", "host")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_end_that_is_lost_for_ever_is_found_by_looking(deployed: Deployed, tmp_path: Path, code: int) -> None:
+    """Fault 34: that it runs was told, and of its end nobody will ever hear."""
+    deployed.compute.faults.events_lost_that_say = ["STOPPED"]
+    run = deployed.run(workflow(f"end-untold-{code}", container("a", f"{noted(tmp_path)}; exit {code}")))
+    deployed.until((tmp_path / "a").exists, "it runs")
+    deployed.settled()
+    state = deployed.state(run)
+    assert state is not None
+    assert not state.finished
+    shown = swept_until_ended(deployed, run, AFTER_EVERY_POLL)
+    (attempt,) = shown["jobs"]["a"]["attempts"]
+    assert (shown["status"], attempt["exit_code"]) == ("failed" if code else "succeeded", code)
+    assert_each_ran_once(tmp_path, "a")
+    told = [event["detail"]["lastStatus"] for event in deployed.compute.events.sent if run in json.dumps(event)]
+    assert "RUNNING" in told
+    assert "STOPPED" not in told
 
 
 def test_fifty_repetitions_foreign_work_and_unknown_words_change_nothing(deployed: Deployed, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from shared.bootstrap import utc_now
 from shared.ids import RunId
-from tests.e2e.deployed import Deployed
-from tests.e2e.documents import container, workflow
+from tests.e2e.deployed import Deployed, is_running
+from tests.e2e.documents import container, script, steps, workflow
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +83,27 @@ def test_runs_that_may_not_overlap_follow_one_another(deployed: Deployed) -> Non
     ended = deployed.ended(*runs)
     spans = sorted((run["started_at"], run["finished_at"]) for run in ended)
     assert all(before[1] <= after[0] for before, after in pairwise(spans)), spans
+
+
+@pytest.mark.parametrize("kind", ["ecs", "emr", "ssm"])
+def test_a_job_that_takes_too_long_is_stopped_by_the_next_sweep(deployed: Deployed, tmp_path: Path, kind: str) -> None:
+    line = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    job = {
+        "ecs": container("a", line),
+        "emr": steps("a", line),
+        "ssm": script("a", line, guards=tmp_path / "guards"),
+    }[kind]
+    limits = {"timeouts": {"run_minutes": 1 / 60}, "retry": {"attempts": 1}, "stop_grace_seconds": 1}
+    run = deployed.run(workflow(f"too-slow-{kind}", {**job, **limits}))
+    pid = deployed.written_pid(tmp_path / "pid")
+
+    def swept() -> bool:
+        deployed.sweep()
+        state = deployed.state(run)
+        return state is not None and state.finished
+
+    deployed.until(swept, "it is stopped")
+    (shown,) = deployed.ended(run)
+    (attempt,) = shown["jobs"]["a"]["attempts"]
+    assert (shown["status"], attempt["status"], attempt["failure_class"]) == ("failed", "timed_out", "timeout")
+    deployed.until(lambda: not is_running(pid), "its process ends")
