@@ -41,6 +41,12 @@ class Template:
         prefix = f"runfold-{self.stage}-"
         return {one["FunctionName"].removeprefix(prefix): one for one in self.all_of("AWS::Lambda::Function").values()}
 
+    def archives(self) -> tuple[Path, Path]:
+        """The functions' one zip and the layer's."""
+        (code,) = {one["Code"]["S3Key"] for one in self.functions().values()}
+        (layer,) = self.all_of("AWS::Lambda::LayerVersion").values()
+        return self.folder / f"asset.{code}", self.folder / f"asset.{layer['Content']['S3Key']}"
+
     def named(self, kind: str, part: str) -> str:
         """The one logical name of a kind with this part in it."""
         found = [name for name in self.all_of(kind) if part in name]

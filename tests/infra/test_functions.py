@@ -2,31 +2,19 @@
 
 import ast
 import json
-import subprocess
 import sys
 import zipfile
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
 from infra.packing import LOCK, ZIP_BYTES_MAX
 from shared.settings import PREFIX, Settings
-from shared.workflow.reading import canonical, read
 from tests.infra.template import Template, flat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = {"register", "scheduler", "relay", "dispatch", "status", "api"}
 BUILT_IN = {"boto3", "botocore"}
 """What Lambda's runtime brings, as the emulator does."""
-
-
-def archives(template: Template) -> tuple[Path, Path]:
-    """The functions' zip and the layer's, as the template names them."""
-    code = {one["Code"]["S3Key"] for one in template.functions().values()}
-    (layer,) = template.all_of("AWS::Lambda::LayerVersion").values()
-    (key,) = code
-    return template.folder / f"asset.{key}", template.folder / f"asset.{layer['Content']['S3Key']}"
 
 
 def test_there_is_a_function_for_every_doorway_on_the_same_code(template: Template) -> None:
@@ -114,7 +102,7 @@ def test_the_variant_for_an_emulator_differs_in_platform_only(templates: dict[st
 
 
 def test_the_zip_is_small_and_holds_our_code_and_no_leftovers(prod: Template) -> None:
-    code, layer = archives(prod)
+    code, layer = prod.archives()
     assert code.stat().st_size <= ZIP_BYTES_MAX == 5_000_000
     names = zipfile.ZipFile(code).namelist()
     assert {"shared/settings.py", "shared/executors/wrapper.sh", "functions/relay/entry.py"} <= set(names)
@@ -129,13 +117,13 @@ def test_the_zip_is_small_and_holds_our_code_and_no_leftovers(prod: Template) ->
 
 
 def test_the_zip_does_not_depend_on_when_it_was_packed(prod: Template) -> None:
-    for archive in archives(prod):
+    for archive in prod.archives():
         assert {entry.date_time for entry in zipfile.ZipFile(archive).infolist()} == {(2020, 1, 1, 0, 0, 0)}
 
 
 def test_everything_that_is_imported_is_packed_or_brought_by_lambda(prod: Template) -> None:
     imported = set()
-    packed = zipfile.ZipFile(archives(prod)[0])
+    packed = zipfile.ZipFile(prod.archives()[0])
     for name in packed.namelist():
         if name.startswith(("shared/", "functions/")) and name.endswith(".py"):
             for node in ast.walk(ast.parse(packed.read(name))):
@@ -149,46 +137,3 @@ def test_everything_that_is_imported_is_packed_or_brought_by_lambda(prod: Templa
     # Stubs are imported for type checkers only.
     foreign = {one for one in foreign if not one.startswith("mypy_boto3")}
     assert {distributions.get(one, one).replace("_", "-") for one in foreign} <= locked
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_packed_handler_is_imported_from_what_is_packed_alone(
-    templates: dict[str, Template], tmp_path: Path, name: str
-) -> None:
-    code, layer = archives(templates["host"])
-    zipfile.ZipFile(code).extractall(tmp_path)
-    zipfile.ZipFile(layer).extractall(tmp_path / "layer")
-    script = f"""
-import sys
-sys.path = [{str(tmp_path)!r}, {str(tmp_path / "layer" / "python")!r}, *(one for one in sys.path if "site-packages" not in one)]
-import functions.{name}.handler
-import jsonschema_rs, shared.workflow.reading, shared.usecases.control
-foreign = [one.__name__ for one in list(sys.modules.values())
-           if "site-packages" in (getattr(one, "__file__", None) or "")]
-assert not foreign, foreign
-"""
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_a_pinned_document_with_parameters_is_read_without_the_schema_engine(
-    templates: dict[str, Template], tmp_path: Path
-) -> None:
-    """What relay and status do with documents; they have no layer."""
-    code, _ = archives(templates["host"])
-    zipfile.ZipFile(code).extractall(tmp_path)
-    text = b"""
-        {"name": "sales", "parameters": {"type": "object", "properties": {"region": {"type": "string", "default": "eu"}}},
-         "jobs": [{"name": "load", "type": "ecs", "image": "load", "command": ["{{ params.region }}"]}]}
-    """
-    script = f"""
-import sys
-sys.path = [{str(tmp_path)!r}, *(one for one in sys.path if "site-packages" not in one)]
-from shared.workflow.plan import compile_plan
-from shared.workflow.reading import load
-print(*compile_plan(load({canonical(read(text))!r}), "0" * 64).jobs)
-"""
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "load\n"), done.stderr
