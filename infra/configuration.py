@@ -71,6 +71,8 @@ class Configuration:
     """Ids of the EMR Serverless applications that jobs may use."""
     input_buckets: tuple[str, ...] = ()
     """Buckets from which EMR jobs may take inputs."""
+    log_buckets: tuple[str, ...] = ()
+    """Buckets that EMR copies output to, so that the API may show it."""
 
     # --- flow -------------------------------------------------------------------------------------------------------------
     effects_concurrency: int = 5

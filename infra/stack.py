@@ -26,7 +26,7 @@ from infra.schedules import Schedules
 from infra.service_function import Service, ServiceFunction, retention
 from infra.set_aside import kept_letters
 from infra.tables import Tables
-from infra.targets import allow_observing_jobs, allow_running_jobs
+from infra.targets import allow_observing_jobs, allow_reading_output, allow_running_jobs
 from infra.uploads_rule import UploadsRule
 from shared.settings import Settings
 
@@ -215,6 +215,7 @@ class RunfoldStack(Stack):
             on=[job_logs.log_group_arn],
             why="Every attempt writes streams of its own in the one group of jobs.",
         )
+        allow_reading_output(api.role, configuration)
         self._open(api, configuration)
 
         # --- watching -----------------------------------------------------------------------------------------------------

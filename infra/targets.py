@@ -135,6 +135,36 @@ def allow_running_jobs(
         )
 
 
+def allow_reading_output(role: iam.IRole, configuration: Configuration) -> None:
+    """For the API: what EMR copied to the buckets that are named for it, and where each cluster and job run puts it."""
+    if not configuration.log_buckets:
+        return
+    buckets = [arn("s3", bucket, region="", account="") for bucket in configuration.log_buckets]
+    # Who may not list a bucket is not told what is not there yet from what is forbidden.
+    allow(role, "s3:ListBucket", on=buckets)
+    allow(
+        role,
+        "s3:GetObject",
+        on=[f"{bucket}/*" for bucket in buckets],
+        why="EMR chooses the names below where documents say that output goes; the deployment names the bucket.",
+    )
+    allow(
+        role,
+        "elasticmapreduce:DescribeCluster",
+        "elasticmapreduce:ListSteps",
+        on=_EMR_CLUSTERS,
+        why="EMR chooses the ids of clusters, and documents may name clusters that are there.",
+    )
+    if configuration.emr_serverless_applications:
+        allow(
+            role,
+            "emr-serverless:GetApplication",
+            "emr-serverless:GetJobRun",
+            on=_applications(configuration),
+            why="EMR Serverless chooses the ids of job runs.",
+        )
+
+
 def cluster_arns(clusters: tuple[str, ...]) -> list[str]:
     return [arn("ecs", f"cluster/{name}") for name in clusters or ("*",)]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shared.executors.aws_events import AwsEvents, Told
     from shared.executors.aws_output import CloudWatchLogs, S3Artifacts
     from shared.executors.ecs import EcsExecutor
+    from shared.executors.emr_output import EmrLogs
     from shared.executors.emr_serverless import EmrTargets
     from shared.executors.ssm import SsmExecutor
     from shared.executors.workspace import Workspace
@@ -235,6 +236,12 @@ class Aws:
         return CloudWatchLogs(self.client("logs"), self.settings.log_group, now=self.now)
 
     @cached_property
+    def emr_output(self) -> "EmrLogs":
+        from shared.executors.emr_output import EmrLogs
+
+        return EmrLogs(self.client, now=self.now)
+
+    @cached_property
     def artifacts(self) -> "S3Artifacts":
         from shared.executors.aws_output import S3Artifacts
 
@@ -362,7 +369,8 @@ class _Logs:
     def page(
         self, source: "LogSource", *, stream: Literal["out", "err"] | None, cursor: str, bytes_max: int
     ) -> "LogPage":
-        return self._aws.output.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
+        logs = self._aws.emr_output if source.target == "emr" else self._aws.output
+        return logs.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
 
 
 class _Artifacts:

@@ -35,6 +35,8 @@ EVENTS_MAX = 10_000
 """CloudWatch's own bound of one answer."""
 LINE_BYTES = 64
 """What a line costs beside its text, so that a page of empty lines is bounded too."""
+LINE_LENGTH_MAX = 1 << 16
+"""A longer line is shown in pieces of so many characters; an event of CloudWatch's holds a megabyte."""
 DOWNLOAD_SECONDS = 300
 
 _GONE = frozenset({"404", "403", "NoSuchKey", "NotFound", "AccessDenied"})
@@ -105,20 +107,19 @@ class CloudWatchLogs:
             where = read[number].stream
             mark = marks.get(where.short, _Mark())
             marks[where.short] = _Mark(at, mark.count + 1 if mark.at == at else 1)
-            for line in text.removesuffix("\n").split("\n"):
+            for given in text.removesuffix("\n").split("\n"):
+                line = given.removesuffix("\r")
                 # What the wrapper says to us at the end is no output of the job.
-                if not line.startswith(hidden):
-                    lines.append(LogLine(_moment(at), where.stream, line.removesuffix("\r"), where.host))
-                    size += len(line) + LINE_BYTES
+                if line.startswith(hidden):
+                    continue
+                for start in range(0, max(len(line), 1), LINE_LENGTH_MAX):
+                    piece = line[start : start + LINE_LENGTH_MAX]
+                    lines.append(LogLine(_moment(at), where.stream, piece, where.host))
+                    size += len(piece) + LINE_BYTES
         complete = settled and not left and all(one.whole for one in read)
         return LogPage(tuple(lines), _cursor_of(marks), complete)
 
     def _streams(self, source: LogSource) -> list[_Stream]:
-        if source.target == "emr":
-            raise NotFound(
-                "EMR keeps the output of steps itself: at the LogUri of the cluster, under its id and `steps/`, or in the "
-                "application's log storage"
-            )
         if not self._group:
             raise NotFound("this deployment keeps no output of jobs: it has no log group")
         if source.handle is None:

@@ -349,7 +349,7 @@ class Queries:
             page = self._logs.page(source, stream=stream, cursor=cursor, bytes_max=bytes_max)
         except NotFound as reason:
             return Output(attempt, cursor=cursor, absent=str(reason), complete=ended, ended=ended)
-        return Output(attempt, page.lines, page.cursor, page.complete, ended=ended)
+        return Output(attempt, page.lines, page.cursor, page.complete, absent=page.absent, ended=ended)
 
     def file_size(self, run: RunId, address: str) -> int | None:
         return self._artifacts.size(run, address)

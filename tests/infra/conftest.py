@@ -23,6 +23,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "reports_window_seconds": 1,
         "running_events": "all",
         "input_buckets": "lake",
+        "log_buckets": "emr-output",
         "passed_roles": "arn:aws:iam::123456789012:role/EMR_DefaultRole",
         "emr_serverless_applications": "00f1abc",
         "oidc_issuer": "https://id.example/realms/data",

@@ -105,6 +105,21 @@ def test_only_dispatch_starts_and_stops_work(prod: Template) -> None:
     assert {name for name in prod.functions() if prod.actions(name) & starting} == {"dispatch"}
 
 
+def test_only_the_api_reads_what_emr_copied_and_only_from_the_named_buckets(full: Template, prod: Template) -> None:
+    readers = {
+        (name, action, resource)
+        for name in full.functions()
+        for statement in full.statements(name)
+        for action in statement.actions
+        for resource in statement.resources
+        if "emr-output" in resource
+    }
+    bucket = "arn:<AWS::Partition>:s3:::emr-output"
+    assert readers == {("api", "s3:ListBucket", bucket), ("api", "s3:GetObject", f"{bucket}/*")}
+    assert {"elasticmapreduce:DescribeCluster", "emr-serverless:GetApplication"} <= set(full.actions("api"))
+    assert not any(action.startswith(("elasticmapreduce:", "emr-serverless:")) for action in prod.actions("api"))
+
+
 def test_no_function_reads_secrets_or_parameters(template: Template) -> None:
     for name in template.functions():
         services = {action.partition(":")[0] for action in template.actions(name)}
