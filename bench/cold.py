@@ -5,7 +5,8 @@ entry makes, pydantic with one model, and the parts of Powertools that the funct
 Both take turns, and the median of the rounds is shown.
 
 Some of ours waits for the first call that needs it, as pydantic's validators do. So that nothing is hidden there, the second half of the table
-shows what an ordinary first call takes longer than the second because of that, and what both come to. Nothing is asserted.
+shows what an ordinary first call takes longer than the second because of that, and what both come to. Below it, what Lambda has to fetch:
+the zip of all functions and the layer of some, packed for Lambda. Nothing is asserted.
 """
 
 import json
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from infra.packing import ROOT, ZIP_BYTES_MAX, pack
 from shared.settings import Settings
 from shared.workflow.reading import canonical, read
 from shared.workflow.schema import EXAMPLE
@@ -202,7 +204,20 @@ def main(words: Sequence[str]) -> int:
         f"medians of {ROUNDS} rounds in fresh processes, taking turns; compiled files are there; left for the first call: reading a document, a "
         "history and the call's own message, and writing events and effects, the first time less the second"
     )
+    console.print(_sizes())
     return 0
+
+
+def _sizes() -> str:
+    try:
+        packages = pack("lambda", ROOT / "build" / "functions")
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        return f"not packed, so without the size of the zip: {error}"
+    code, layer = (path.stat().st_size / 1e6 for path in (packages.functions, packages.layer))
+    return (
+        f"the functions' zip has {code:.2f} MB (reach ≤ {ZIP_BYTES_MAX / 1e6:.0f}); the JSON Schema engine, a layer of the functions that check "
+        f"parameters, {layer:.2f} MB more, and is loaded only for documents that declare some"
+    )
 
 
 if __name__ == "__main__":
