@@ -22,6 +22,7 @@ from typing import Any
 
 from local.home import EngineLock, Home
 from local.inbox import Inbox
+from local.metrics import Metrics
 from local.queue import MemoryQueue
 from local.settings import LocalSettings, read_settings
 from shared.bootstrap import LocalParts, local_parts, utc_now
@@ -127,6 +128,7 @@ class Engine:
         self._dispatch = Dispatch(transact, executors, now=utc_now, claimer=f"engine:{os.getpid()}")
         self._admission = Admission(transact)
         self._sweep = Sweep(transact, self.parts.dues, self._outgoing, self._settle, now=utc_now)
+        self.metrics = Metrics(self._queue, self._sweep.refused, now=utc_now)
         self._learnt: list[Learnt] = []
         self._started: list[Learnt] = []
         """Starts that wait for company until `_started_until`."""
@@ -145,7 +147,7 @@ class Engine:
         self._closing.callback(self._selector.close)
         self._watched: dict[int, object] = {}
         self._open_wake()
-        self.inbox = Inbox(home.workflows, self.parts) if watch_documents else None
+        self.inbox = Inbox(home.workflows, self.parts, self.metrics) if watch_documents else None
         if self.inbox is not None:
             self._closing.callback(self.inbox.close)
             if self.inbox.fileno() is not None:
@@ -471,6 +473,9 @@ class Engine:
         if next_at is not None and next_at <= utc_now():
             with self._batch():
                 self._sweep()
+            next_at = self.parts.dues.next_at()
+        self.metrics.swept(next_at)
+        self.metrics.processes = len(self.executor.running())
         if self.inbox is not None and self.inbox.put_off and time.monotonic() >= self._inbox_at:
             self._inbox_at = time.monotonic() + RETRY_SECONDS
             self.inbox.again()
@@ -489,6 +494,8 @@ class Engine:
     def _settle(self, loaded: Loaded) -> None:
         """The sweep found nothing that is still to come: true views are all that was missing."""
         self._derive(loaded)
+        if isinstance(loaded.state, Run):
+            self.metrics.ended(loaded.state)
         self._dirty.pop(loaded.stream, None)
         self._transact.drop(loaded.stream)
 
@@ -512,7 +519,7 @@ class Engine:
                     with self._set_apart(stream):
                         self._derive(loaded)
                         if _has_ended(loaded) and not unseen:
-                            self._remove_row(stream)
+                            self._remove_row(loaded)
                             over.append(stream)
         except StoreUnavailable:
             self._dirty = dirty | self._dirty
@@ -522,12 +529,14 @@ class Engine:
         for stream in over:
             self._keep_for_a_while(stream)
 
-    def _remove_row(self, stream: StreamName) -> None:
+    def _remove_row(self, loaded: Loaded) -> None:
         # Effects of the end are in the queue already; were they lost, the workflow's own sweep would notice.
-        row = self.parts.dues.get(stream)
+        row = self.parts.dues.get(loaded.stream)
         if row is not None:
-            self.parts.dues.remove(stream, seen=row)
-        self._transact.row_removed(stream)
+            self.parts.dues.remove(loaded.stream, seen=row)
+            assert isinstance(loaded.state, Run)
+            self.metrics.ended(loaded.state)
+        self._transact.row_removed(loaded.stream)
 
     def _keep_for_a_while(self, stream: StreamName) -> None:
         if stream in self._ended:
@@ -542,6 +551,8 @@ class Engine:
 
     def _derive(self, loaded: Loaded) -> None:
         derive(self.parts.views, loaded.state, loaded.version, self.parts.plans)
+        if isinstance(loaded.state, Run):
+            self.metrics.derived(loaded.stream, loaded.state)
         self.parts.loader.keep_snapshot(loaded)
 
     # --- sleeping and waking ------------------------------------------------------------------------------------------

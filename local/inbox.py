@@ -13,6 +13,7 @@ from pathlib import Path
 
 from inotify_simple import INotify, flags
 
+from local.metrics import Metrics
 from shared.bootstrap import LocalParts
 from shared.errors import Conflict, InvalidInput, RunfoldError, StoreUnavailable
 from shared.ids import digest_of, document_stream
@@ -33,9 +34,10 @@ _FOLDER_GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOU
 class Inbox:
     """Watches the folder; `fileno` becomes readable when something in it changed."""
 
-    def __init__(self, folder: Path, parts: LocalParts) -> None:
+    def __init__(self, folder: Path, parts: LocalParts, metrics: Metrics) -> None:
         self._folder = folder
         self._parts = parts
+        self._metrics = metrics
         self._put_off: dict[str, None] = {}
         self._watch = INotify(nonblocking=True)
         self._watched: int | None = None
@@ -99,6 +101,7 @@ class Inbox:
         try:
             self._register(path)
         except InvalidInput as invalid:
+            self._metrics.documents_rejected += 1
             logger.error("%s is not registered: %s", path.name, invalid)
         except (StoreUnavailable, Conflict) as error:
             self._put_off[path.name] = None
@@ -123,6 +126,7 @@ class Inbox:
             return
         registered = control.upload(path.name, upload, data, by="inbox")
         if registered.changed:
+            self._metrics.documents_registered += 1
             logger.info("%s: %s version %d is live", path.name, registered.workflow, registered.version)
 
 

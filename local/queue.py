@@ -19,6 +19,8 @@ PARKED_MAX = 1_000
 @dataclass(slots=True)
 class Message:
     body: Any
+    ready_at: float
+    """When it could be received first, on the queue's clock."""
     receives: int = 0
 
 
@@ -34,11 +36,12 @@ class MemoryQueue:
         self.parked: deque[Message] = deque(maxlen=PARKED_MAX)
 
     def send(self, bodies: Iterable[Any], *, delay_seconds: float = 0) -> None:
+        ready_at = self._monotonic() + delay_seconds
         for body in bodies:
             if delay_seconds > 0:
-                self._put_later(self._monotonic() + delay_seconds, Message(body))
+                self._put_later(ready_at, Message(body, ready_at))
             else:
-                self._ready.append(Message(body))
+                self._ready.append(Message(body, ready_at))
 
     def receive(self, most: int) -> list[tuple[int, Any]]:
         """Up to `most` messages with their receipts; each comes again unless `done` is called in time."""
@@ -81,6 +84,12 @@ class MemoryQueue:
         if self._later:
             moments.append(self._later[0][0])
         return max(min(moments) - self._monotonic(), 0.0) if moments else None
+
+    def oldest_seconds(self) -> float:
+        """For how long the one that waits longest could have been dealt with; may be asked in any thread."""
+        waiting = [message.ready_at for message in list(self._ready)[:1]]
+        waiting += [message.ready_at for _, message in list(self._taken.values())]
+        return max(self._monotonic() - min(waiting), 0.0) if waiting else 0.0
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._later) + len(self._taken)

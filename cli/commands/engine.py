@@ -82,7 +82,7 @@ def _served(engine: "Engine", host: str, port: int | None, asked: bool) -> Itera
 
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(serve_home(engine.home, host=host, port=port)).url
+            url = stack.enter_context(serve_home(engine.home, host=host, port=port, metrics=engine.metrics.page)).url
         except Rejected:
             # Who names an address wants that one; the usual port may be another home's engine.
             if asked:

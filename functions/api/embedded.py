@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from local.home import Home, wake
 from local.http import PORT_DEFAULT, HttpServer, is_loopback, serve, token_of
+from local.metrics import CONTENT_TYPE as METRICS_TYPE
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.errors import NotFound, RunfoldError
 from shared.executors.process import ProcessExecutor
@@ -37,6 +38,7 @@ STREAMS_MAX = 1_000
 """Streams whose rows are made anew right after one act; an engine does it for all that moved."""
 
 
+METRICS_PATH = "/metrics"
 FORGOTTEN_SECONDS = 24 * 3600
 """After which a file goes whose run nobody asked for."""
 
@@ -59,14 +61,15 @@ def serve_home(
     demand_token: bool = False,
     user: str | None = None,
     wait_seconds_max: float | None = None,
+    metrics: Callable[[], str] | None = None,
 ) -> Iterator[Serving]:
     """Serve the home's API while the block runs. Port 0 takes a free one.
 
-    `wait_seconds_max`: how long calls may wait for news, if less than elsewhere. `origins`: of web pages that may call. `demand_token`: also when only this machine can reach it. `Rejected` when the address
+    `metrics`: makes the page at `/metrics`; without it there is none. `wait_seconds_max`: how long calls may wait for news, if less than elsewhere. `origins`: of web pages that may call. `demand_token`: also when only this machine can reach it. `Rejected` when the address
     cannot be had, or the token's file is not fit.
     """
     token = token_of(home) if demand_token or not is_loopback(host) else None
-    handler = _AtFirstRequest(home, user or _user(), token, origins, wait_seconds_max)
+    handler = _AtFirstRequest(home, user or _user(), token, origins, wait_seconds_max, metrics)
     try:
         with serve(handler, host=host, port=port, guarded=token is None, origins=origins) as server:
             try:
@@ -81,8 +84,15 @@ class _AtFirstRequest:
     """Makes the real handler when somebody calls: an engine that nobody asks anything stays small."""
 
     def __init__(
-        self, home: Home, user: str, token: str | None, origins: tuple[str, ...], wait_seconds_max: float | None
+        self,
+        home: Home,
+        user: str,
+        token: str | None,
+        origins: tuple[str, ...],
+        wait_seconds_max: float | None,
+        metrics: Callable[[], str] | None,
     ) -> None:
+        self._metrics = metrics
         self.closing = threading.Event()
         self._wait_seconds_max = wait_seconds_max
         self._home = home
@@ -94,6 +104,9 @@ class _AtFirstRequest:
         self._files: HomeFiles | None = None
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        # Here, so that whoever only looks at the figures every few seconds does not make a small engine large.
+        if self._metrics is not None and event["rawPath"] == METRICS_PATH:
+            return _metrics_page(self._metrics, self._token, event)
         handler = self._handler
         if handler is None:
             with self._lock:
@@ -124,6 +137,21 @@ class _AtFirstRequest:
                 pause=self.closing.wait,
             )
         )
+
+
+def _metrics_page(page: Callable[[], str], token: str | None, event: dict[str, Any]) -> dict[str, Any]:
+    from functions.api.principals import local_principal
+    from functions.api.problems import Unauthenticated
+
+    headers = {"Content-Type": METRICS_TYPE, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if event["requestContext"]["http"]["method"] not in ("GET", "HEAD"):
+        return {"statusCode": 405, "headers": {"Allow": "GET, HEAD"}, "body": "", "isBase64Encoded": False}
+    try:
+        local_principal("metrics", token)(event)
+    except Unauthenticated as error:
+        headers |= {"Content-Type": "text/plain", "WWW-Authenticate": 'Bearer realm="runfold"'}
+        return {"statusCode": 401, "headers": headers, "body": f"{error}\n", "isBase64Encoded": False}
+    return {"statusCode": 200, "headers": headers, "body": page(), "isBase64Encoded": False}
 
 
 class HomeFiles:
