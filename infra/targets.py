@@ -44,6 +44,8 @@ def allow_observing_jobs(
     allow(role, "elasticmapreduce:ListClusters", on=["*"], why=_NOTHING_NARROWER)
     allow(
         role,
+        # A script that says it runs long after it was sent may be on a host that is gone.
+        "ssm:DescribeInstanceInformation",
         "ssm:GetCommandInvocation",
         "ssm:ListCommandInvocations",
         "ssm:ListCommands",
@@ -118,7 +120,7 @@ def allow_running_jobs(
             on=_applications(configuration),
             why="EMR Serverless chooses the ids of job runs.",
         )
-    allow(role, "ssm:CancelCommand", "ssm:DescribeInstanceInformation", on=["*"], why=_NOTHING_NARROWER)
+    allow(role, "ssm:CancelCommand", on=["*"], why=_NOTHING_NARROWER)
     allow(
         role,
         "iam:PassRole",
