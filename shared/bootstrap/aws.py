@@ -17,13 +17,8 @@ from shared.ids import RunId
 from shared.settings import Settings
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
-from shared.usecases.admission import Admission
-from shared.usecases.control import Control
-from shared.usecases.dispatch import Dispatch
 from shared.usecases.loading import Loaded, Loader, PlanCache
-from shared.usecases.sweep import Sweep
 from shared.usecases.transact import Reader, Rhythm, Transact
-from shared.usecases.work import SideBySide, Work
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
@@ -39,7 +34,12 @@ if TYPE_CHECKING:
     from shared.stores.s3 import S3Documents, S3GivenFiles, S3Uploads
     from shared.stores.schedules import SchedulerBells
     from shared.stores.sqs import SqsEffects
+    from shared.usecases.admission import Admission
+    from shared.usecases.control import Control
+    from shared.usecases.dispatch import Dispatch
     from shared.usecases.queries import Queries
+    from shared.usecases.sweep import Sweep
+    from shared.usecases.work import SideBySide, Work
 
 CONNECT_SECONDS = 2
 READ_SECONDS = 10
@@ -149,29 +149,39 @@ class Aws:
         return Reader(self.loader, kept_max=KEPT_MAX)
 
     @cached_property
-    def control(self) -> Control:
+    def control(self) -> "Control":
+        from shared.usecases.control import Control
+
         return Control(self.transact, self.documents, new_id=new_ulid, known_workflows=self._known_workflows)
 
     @cached_property
-    def admission(self) -> Admission:
+    def admission(self) -> "Admission":
+        from shared.usecases.admission import Admission
+
         return Admission(self.transact)
 
     @cached_property
-    def dispatch(self) -> Dispatch:
+    def dispatch(self) -> "Dispatch":
+        from shared.usecases.dispatch import Dispatch
+
         return Dispatch(self.transact, self.executors, now=self.now, claimer=_process_name())
 
     @cached_property
-    def work(self) -> Work:
+    def work(self) -> "Work":
+        from shared.usecases.work import Work
+
         return Work(self.transact, self.dispatch, self.admission, side_by_side=self.side_by_side)
 
     @cached_property
-    def side_by_side(self) -> SideBySide:
+    def side_by_side(self) -> "SideBySide":
         from shared.bootstrap.threads import Threads
 
         return Threads()
 
     @cached_property
-    def sweep(self) -> Sweep:
+    def sweep(self) -> "Sweep":
+        from shared.usecases.sweep import Sweep
+
         return Sweep(self.transact, self.dues, self.effects, self.settle_again, now=self.now, rhythm=RHYTHM)
 
     @cached_property
