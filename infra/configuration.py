@@ -50,6 +50,8 @@ class Configuration:
     """ECS tasks get a public address; always so in the demo's own subnets, which have no NAT gateway."""
     execution_role_arn: str = ""
     task_role_arn: str = ""
+    ec2_capacity_provider: str = ""
+    ec2_spot_capacity_provider: str = ""
     emr_service_role: str = ""
     emr_instance_profile: str = ""
     emr_serverless_role_arn: str = ""

@@ -293,6 +293,8 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         assign_public_ip="true" if configuration.assign_public_ip or (demo and not configuration.subnets) else "",
         execution_role_arn=configuration.execution_role_arn or (demo.execution_role.role_arn if demo else ""),
         task_role_arn=configuration.task_role_arn or (demo.task_role.role_arn if demo else ""),
+        ec2_capacity_provider=configuration.ec2_capacity_provider,
+        ec2_spot_capacity_provider=configuration.ec2_spot_capacity_provider,
         emr_service_role=configuration.emr_service_role,
         emr_instance_profile=configuration.emr_instance_profile,
         emr_serverless_role_arn=configuration.emr_serverless_role_arn,

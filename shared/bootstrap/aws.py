@@ -277,6 +277,8 @@ class Aws:
             execution_role=settings.execution_role_arn or None,
             log_group=settings.log_group or None,
             region=os.environ.get("AWS_REGION", ""),
+            ec2_capacity_provider=settings.ec2_capacity_provider or None,
+            ec2_spot_capacity_provider=settings.ec2_spot_capacity_provider or None,
         )
         if settings.files_image:
             given = replace(given, aws_image=settings.files_image)
@@ -287,7 +289,13 @@ class Aws:
         from shared.executors.emr import EmrExecutor
         from shared.executors.emr_serverless import EmrServerlessExecutor, EmrTargets
 
-        clusters = EmrExecutor(self._target_client("emr", sent_twice_is_harmless=False), self.workspace, now=utc_now)
+        clusters = EmrExecutor(
+            self._target_client("emr", sent_twice_is_harmless=False),
+            self.workspace,
+            now=utc_now,
+            service_role=self.settings.emr_service_role,
+            instance_profile=self.settings.emr_instance_profile,
+        )
         serverless = EmrServerlessExecutor(
             self._target_client("emr-serverless", sent_twice_is_harmless=True),
             self.workspace,

@@ -54,7 +54,10 @@ class EmrExecutor:
         *,
         now: Callable[[], datetime],
         clock: Clock = time.monotonic,
+        service_role: str = "",
+        instance_profile: str = "",
     ) -> None:
+        """`service_role` and `instance_profile` are those of clusters whose request names none."""
         if not tries_once(client):
             raise ValueError(
                 "EMR takes no token: its client must be made with `client_config(sent_twice_is_harmless=False)`"
@@ -64,6 +67,8 @@ class EmrExecutor:
         self._workspace = workspace
         self._now = now
         self._clock = clock
+        given = {"ServiceRole": service_role, "JobFlowRole": instance_profile}
+        self._roles = {key: value for key, value in given.items() if value}
 
     # --- the protocol -------------------------------------------------------------------------------------------------
 
@@ -168,6 +173,7 @@ class EmrExecutor:
         given: Mapping[str, Any] = request.body["cluster"]
         tags = [{"Key": f"runfold:{key}", "Value": value} for key, value in _names(request).items()]
         return {
+            **self._roles,
             **given,
             "Name": marked(str(given.get("Name") or f"{workflow_of(request.run)} {request.job}"), request),
             "Steps": steps,

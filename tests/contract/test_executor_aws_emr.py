@@ -83,6 +83,18 @@ def test_a_cluster_of_its_own_gets_every_field_and_ends_with_its_steps(world: Em
     world.until(world.compute.emr.clusters[handle].ended)
 
 
+def test_a_cluster_takes_roles_of_the_deployment_where_its_request_names_none(world: EmrWorld) -> None:
+    given = {"service_role": "EMR_Ours", "instance_profile": "EMR_Hosts"}
+    executor = EmrExecutor(client(world.compute, "emr"), None, now=now, **given)  # type: ignore[arg-type]
+    plain = executor.start(world.steps("exit 0", cluster=CLUSTER))
+    named = executor.start(world.steps("exit 0", cluster={**CLUSTER, "ServiceRole": "EMR_Theirs"}, attempt=2))
+    roles = [
+        [world.compute.emr.clusters[one].request[key] for key in ("ServiceRole", "JobFlowRole")]
+        for one in (plain, named)
+    ]
+    assert roles == [["EMR_Ours", "EMR_Hosts"], ["EMR_Theirs", "EMR_Hosts"]]
+
+
 def test_steps_on_a_cluster_that_is_there_run_in_order_and_in_one_call(world: EmrWorld) -> None:
     number = world.live()
     request = world.steps("echo a >>order", "echo b >>order", cluster_id=number)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -171,6 +172,44 @@ def test_a_send_that_was_done_and_not_answered_is_found_by_its_comment(world: Ss
     assert report.exit_code == 3
     assert world.compute.calls.count("SendCommand") == 1
     assert world.look(world.shell("x", job="other")).status == "missing"
+
+
+def test_the_heart_of_work_beats_while_it_runs(world: SsmWorld) -> None:
+    request = world.shell("sleep 30")
+    world.executor.start(request)
+    beat = world.guard(request) / "beat"
+    world.until(lambda: beat.exists() and beat.read_text().endswith("\n"))
+    assert abs(int(beat.read_text()) - now().timestamp()) < 60
+
+
+@pytest.mark.parametrize("delivered_again", [True, False])
+def test_another_process_that_got_its_number_after_a_reboot_is_not_taken_for_the_work(
+    world: SsmWorld, delivered_again: bool
+) -> None:  # fault 24
+    world.compute.faults.never_report = [] if delivered_again else [ONE]
+    request = world.shell("sleep 30")
+    handle = world.executor.start(request)
+    world.begun(request)
+    guard = world.guard(request)
+    world.until((guard / "beat").exists)
+    os.killpg(int((guard / "pid").read_text()), signal.SIGKILL)
+    # As it stands after a reboot: no process of ours, a heartbeat of long ago, and somebody else who has the number.
+    with subprocess.Popen(["sleep", "30"]) as other:
+        for name, text in (("pid", f"{other.pid}\n"), ("beat", "1000000000\n")):
+            (guard / "new").write_text(text)
+            (guard / "new").rename(guard / name)
+        if delivered_again:
+            world.compute.ssm.restart_agent(handle, ONE)
+        else:
+            world.compute.ssm.commands[handle].invocations[ONE].facts |= {
+                "Status": "TimedOut",
+                "StatusDetails": "ExecutionTimedOut",
+            }
+        report = world.until(
+            lambda: (told := world.look(request, handle)).status == "unknown" and "nobody saw" in told.reason and told
+        )
+        other.kill()
+    assert report.handle == handle
 
 
 def lost_send(world: SsmWorld, request: Request) -> Request:

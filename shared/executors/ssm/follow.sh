@@ -62,6 +62,12 @@ if [ ! -e "$rf_g/pid" ] && [ ! -e "$rf_g/stop" ]; then
     ) </dev/null >/dev/null 2>&1 &
     rf_i=0
     until [ -e "$rf_g/pid" ] || [ "$rf_i" -ge 100 ]; do sleep 0.1 2>/dev/null || sleep 1; rf_i=$((rf_i + 1)); done
+    # The heartbeat, in a session of its own as well: after a reboot another process may have the number.
+    [ ! -e "$rf_g/pid" ] || $rf_s "$rf_sh" -c 'read -r rf_p <"$0/pid" || { sleep 1 && read -r rf_p <"$0/pid"; }
+    while [ ! -s "$0/exit" ] && kill -0 "$rf_p"; do
+        date +%s >"$0/beat"
+        sleep 5
+    done' "$rf_g" </dev/null >/dev/null 2>&1 &
 fi
 
 # The output so far and then what is new, also for a second delivery; the look at the code comes before the last look at the output.
@@ -69,7 +75,7 @@ rf_o=0 rf_e=0 rf_i=0
 while :; do
     rf_end='' rf_code='' rf_why='' rf_pid=''
     { read -r rf_pid <"$rf_g/pid"; } 2>/dev/null
-    rf_alive='' && [ -n "$rf_pid" ] && kill -0 "$rf_pid" 2>/dev/null && rf_alive=yes
+    rf_alive='' && [ -n "$rf_pid" ] && kill -0 "$rf_pid" 2>/dev/null && { [ "$rf_i" -lt 20 ] || rf_beats; } && rf_alive=yes
     { read -r rf_code rf_why <"$rf_g/exit"; } 2>/dev/null && rf_end=yes
     rf_n=$(wc -c <"$rf_g/out" 2>/dev/null || echo 0)
     [ "$rf_n" -le "$rf_o" ] || { tail -c +$((rf_o + 1)) "$rf_g/out" | head -c $((rf_n - rf_o)) && rf_o=$rf_n; }

@@ -25,6 +25,16 @@ GUARDS = "/var/lib/runfold"
 _HERE = Path(__file__).parent
 _FACTS_PREFIX = "# runfold "
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})|mi-[0-9a-f]{17}")
+BEAT_STALE_SECONDS = 90
+"""After this long without a heartbeat, every 5 seconds, the work is gone, whatever process has its number now."""
+
+# Where there is no heartbeat, the process alone tells: it did not live to its first, or the host was suspended while one was written.
+_BEATS = f"""rf_beats() {{
+    rf_at=''
+    {{ read -r rf_at <"$rf_g/beat"; }} 2>/dev/null
+    [ -z "$rf_at" ] || [ $(($(date +%s) - rf_at)) -le {BEAT_STALE_SECONDS} ]
+}}
+"""
 _TWO_BRACES = re.compile(r"\{(?=\{)")
 
 
@@ -181,7 +191,7 @@ def _header(facts: Facts, data: Mapping[str, str]) -> str:
     # Two braces beside each other can only be inside a text.
     line = re.sub(r"(?<=\{)\{", r"\\u007b", json.dumps(told))
     values = {"rf_token": facts.token, "rf_g": facts.guard, **data}
-    return f"{_FACTS_PREFIX}{line}\n" + "".join(f"{name}={quoted(value)}\n" for name, value in values.items())
+    return f"{_FACTS_PREFIX}{line}\n" + "".join(f"{name}={quoted(value)}\n" for name, value in values.items()) + _BEATS
 
 
 def _lines_alone(request: Request) -> str:
