@@ -19,7 +19,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold checkov lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold bench-api checkov lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -101,6 +101,9 @@ $(CHECKOV)/.installed: requirements-checkov.txt
 
 bench-cost: setup ## Count every call on AWS and price it (a minute or two)
 	@$(BIN)/python -m bench.cost
+
+bench-api: setup ## Answers per second, pages of lists and memory beside 10,000 runs (some minutes)
+	@$(BIN)/python -m bench.api
 
 bench-cold: setup ## Import time of each function beside its libraries
 	@$(BIN)/python -m bench.cold

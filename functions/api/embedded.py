@@ -188,6 +188,8 @@ class HomeFiles:
             # What was asked is stored; all this only brings forward what an engine does anyway.
             with contextlib.suppress(RunfoldError):
                 self._follow_up(before)
+            # Also after an act that moved nothing: what is refused a thousand times has read a thousand runs.
+            parts.transact.forget()
 
     def _follow_up(self, before: int) -> None:
         parts = self.written
@@ -195,13 +197,10 @@ class HomeFiles:
         if not moved:
             return
         wake(self._home)
-        try:
-            with parts.database.batch():
-                for stream in dict.fromkeys(stream for _, stream in moved):
-                    loaded = parts.transact.current(stream)
-                    derive(parts.views, loaded.state, loaded.version, parts.plans)
-        finally:
-            parts.transact.forget()
+        with parts.database.batch():
+            for stream in dict.fromkeys(stream for _, stream in moved):
+                loaded = parts.transact.current(stream)
+                derive(parts.views, loaded.state, loaded.version, parts.plans)
 
 
 class HomeLogs:
