@@ -18,15 +18,6 @@ from tests.e2e.emulator import Emulator, free_port
 from tests.e2e.stack import Stack
 from tests.e2e.watched import Watched
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` one worker has all tests of the deployment, so that there is one, and other workers have the other tests."""
-    for item in items:
-        if "made" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("deployment"))
-
-
 HOSTS = {"localhost": "i-0a0a0a0a0a0a0a0a0", "warehouse": "i-0b0b0b0b0b0b0b0b0"}
 CONTEXT = {
     "platform": "host",
