@@ -366,6 +366,17 @@ def test_what_does_not_heed_sigterm_is_killed_after_its_grace() -> None:
     assert (world.work().exit_code, world.work().ended_at) == (137, at + timedelta(seconds=40))
 
 
+def test_a_second_stop_changes_nothing() -> None:
+    world = World(fate="hangs")
+    request = job()
+    handle = world.executor.start(request)
+    world.until_running(request, handle)
+    world.stop(request, handle)
+    told = len(world.events)
+    world.stop(request, handle)
+    assert len(world.events) == told
+
+
 def test_a_stop_that_its_host_does_not_hear_lets_it_end_by_itself() -> None:
     world = World(fate="ignores stops")
     request = job()

@@ -218,6 +218,19 @@ def test_lists_may_not_show_at_first_what_is_there(kind: Any) -> None:  # fault 
     assert world.look(request).handle == world.work(request).handle
 
 
+def test_clusters_are_listed_by_when_they_were_made() -> None:
+    world = World()
+    handles = []
+    for number in range(3):
+        handles.append(str(world.executor.start(own(f"job-{number}"))))
+        world.pass_by(60)
+    now = world.kernel.now
+    after, before = now - timedelta(seconds=130), now - timedelta(seconds=70)
+    between = world.model.list_clusters(CreatedAfter=after, CreatedBefore=before)
+    assert [one["Id"] for one in between["Clusters"]] == handles[1:2]
+    assert [one["Id"] for one in world.model.list_clusters()["Clusters"]] == [*handles[::-1], SHARED]
+
+
 def test_steps_may_be_told_as_they_were_before() -> None:
     world = World("emr shows an old state")
     request = on_shared()
