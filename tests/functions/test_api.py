@@ -12,7 +12,7 @@ import pytest
 
 from functions.api import answers
 from shared.ids import RunId, run_stream
-from tests.functions.api_world import LAB, SALES, Api, at, copies, make_apart
+from tests.functions.api_world import LAB, SALES, Api, Reply, at, copies, make_apart
 
 
 @pytest.fixture(scope="session")
@@ -649,13 +649,14 @@ def test_the_two_workflows_are_there(api: Api) -> None:
 def test_what_was_read_for_an_act_is_not_kept_whether_it_moved_anything_or_not(api: Api) -> None:
     transact = api.files.written.transact
     run = api.post("/v1/runs", {"workflow": "sales"}, idempotency_key="k").json["run"]
-    for act in (
+    acts: list[Callable[[], Reply]] = [
         lambda: api.post("/v1/runs", {"workflow": "sales"}, idempotency_key="k"),
         lambda: api.post(f"{at(run)}/cancel"),
         lambda: api.post(f"{at(api.run)}/cancel"),
         lambda: api.post(f"{at(api.run)}/mark", {"job": "extract", "outcome": "failed", "reason": "x"}),
         lambda: api.post("/v1/bulk/cancel", {"where": {"workflow": "sales"}}),
-    ):
+    ]
+    for act in acts:
         assert act().status < 500
         kept = [stream for stream in (run, api.run, api.failed) if transact.kept(run_stream(RunId(stream)))]
         assert kept == []
