@@ -271,7 +271,10 @@ def world(settings: Settings, flow: Flow, *, moto: bool = False) -> World:
         ],
         "relay": [relay_handler(box.reader, box.settle) for box in boxes["relay"]],
         "dispatch": [dispatch_handler(box.work, box.effects) for box in boxes["dispatch"]],
-        "status": [status_handler(box.events, box.work.record, box.effects) for box in boxes["status"]],
+        "status": [
+            status_handler(box.events, box.work.record, box.effects, side_by_side=side_by_side)
+            for box in boxes["status"]
+        ],
     }
     functions = {
         name: Function(pump, name, made_handlers, memory_mb=CHECKING_MB if name == "register" else WAITING_MB)

@@ -130,6 +130,7 @@ def test_a_run_goes_from_queue_to_target_to_report_to_the_next_job(deployed: Dep
         lambda event: [report(deployed, run, event["job"], "succeeded", exit_code=0)],
         deployed.aws.work.record,
         deployed.aws.effects,
+        side_by_side=deployed.aws.side_by_side,
     )
     # fault 32: the same event many times
     handler(sqs_event(*['{"job": "extract"}'] * 50), Context())

@@ -1,19 +1,23 @@
 """Tasks of one batch wait side by side, and decide as if they had waited one after the other."""
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Barrier
+from typing import Any
 
 import pytest
 
 from bench.deployed import Target
+from functions.status.handler import make_handler as status_handler
 from shared.bootstrap.threads import WORKERS, Threads
 from shared.codec import events_in
+from shared.errors import TargetSilent
 from shared.ids import Handle, RunId, WorkflowName, run_stream
 from shared.ports import Report, Request
 from tests.functions.conftest import Deployed
-from tests.functions.test_doorways import dispatch, state_of
+from tests.functions.test_doorways import Context, dispatch, sqs_event, state_of
 
 DEADLINE_SECONDS = 30
 WIDTH = 4
@@ -87,3 +91,21 @@ def test_no_task_and_one_task_need_no_threads() -> None:
     assert done == ["one"]
     assert isinstance(threads._pool, ThreadPoolExecutor)
     assert not threads._pool._threads
+
+
+def test_events_are_looked_into_side_by_side_and_one_told_fifty_times_once(deployed: Deployed) -> None:  # fault 32
+    gate = Barrier(WIDTH, timeout=DEADLINE_SECONDS)
+    told: list[str] = []
+
+    def tell(event: Mapping[str, Any]) -> list[Report]:
+        told.append(event["id"])
+        gate.wait()
+        if event["id"] == "2":
+            raise TargetSilent("no answer")
+        return []
+
+    handler = status_handler(tell, lambda _: [], deployed.aws.effects, side_by_side=deployed.aws.side_by_side)
+    answer = handler(sqs_event(*[json.dumps({"id": str(n)}) for n in range(WIDTH)] * 10, "no JSON"), Context())
+    assert sorted(told) == [str(n) for n in range(WIDTH)]
+    failed = {int(one["itemIdentifier"]) for one in answer["batchItemFailures"]}
+    assert failed == {2 + WIDTH * n for n in range(10)} | {10 * WIDTH}

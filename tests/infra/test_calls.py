@@ -161,7 +161,8 @@ class World:
         events = self.compute.events.sent[self.told :]
         self.told += len(events)
         aws = self.sandbox("status")
-        status_handler(aws.events, aws.work.record, aws.effects)(sqs_event(*map(json.dumps, events)), Context())
+        handler = status_handler(aws.events, aws.work.record, aws.effects, side_by_side=aws.side_by_side)
+        handler(sqs_event(*map(json.dumps, events)), Context())
 
     def api(self, method: str, path: str, body: Any = None, *, good: bool = True, **headers: str) -> Any:
         aws = self.sandbox("api")
