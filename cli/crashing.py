@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from shared.secrecy import without_secrets
+
 REPORTS_MAX = 20
 """Files that one process writes. Ours: who has read twenty has seen enough."""
 
@@ -29,7 +31,8 @@ def keep_report(home: Path, error: BaseException) -> str:
     except OSError:
         descriptor, name = tempfile.mkstemp(".txt", "runfold-")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
+        # It is made to be sent to others (I13).
+        file.write(without_secrets(text))
     return name
 
 
@@ -42,7 +45,7 @@ class Reports:
 
     def line(self, record: logging.LogRecord) -> str:
         """The record in one line; of an error that nobody expected, its kind and where it is written."""
-        message = record.getMessage()
+        message = without_secrets(record.getMessage())
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return message

@@ -26,6 +26,7 @@ from shared.errors import (
     TargetSilent,
     TargetUnavailable,
 )
+from shared.secrecy import without_secrets
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -210,7 +211,8 @@ def call(words: list[str], session: Session) -> int:
 
 
 def tell(message: str, problems: Sequence[Problem], *, as_json: bool, hint: str = "") -> None:
-    """An error, on standard error: a line for each problem, or one JSON object."""
+    """An error, on standard error: a line for each problem, or one JSON object. What looks like a secret is not repeated (I13)."""
+    message = without_secrets(message)
     if not message:
         message = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}, nothing was changed"
     if as_json:

@@ -1,11 +1,13 @@
 """What can go wrong, named for what the caller can do about it.
 
 Every error that crosses a module boundary is one of these. None of them ever carries a secret: messages name
-places, limits and names that the user wrote, never values taken from the environment.
+places, limits and names that the user wrote, never values taken from the environment, and what looks like a secret is withheld.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from shared.secrecy import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,18 @@ class Problem:
 class RunfoldError(Exception):
     """The root of everything we raise on purpose."""
 
+    def __init__(self, message: str = "") -> None:
+        # Many quote what a target, a document or a person said, and all of them are shown, logged or recorded (I13).
+        super().__init__(without_secrets(message))
+
 
 class InvalidInput(RunfoldError):
     """The user's input is wrong in the places listed: show every problem, change nothing."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(
+            Problem(without_secrets(one.path), without_secrets(one.message), one.hint) for one in problems
+        )
         super().__init__("; ".join(str(problem) for problem in problems))
 
 

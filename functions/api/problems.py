@@ -16,6 +16,7 @@ from shared.errors import (
     TargetUnavailable,
     UnknownEvents,
 )
+from shared.secrecy import without_secrets
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
@@ -107,7 +108,8 @@ def _refusal(
         "type": f"urn:runfold:problem:{kind}",
         "title": TITLES[kind],
         "status": status,
-        "detail": detail,
+        # What the caller sent is in many of them, and a problem ends in the logs of whoever asked.
+        "detail": without_secrets(detail),
         "request_id": request_id,
         "problems": [{"path": one.path, "message": one.message, "hint": one.hint} for one in problems],
     }

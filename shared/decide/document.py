@@ -5,6 +5,7 @@ from typing import assert_never
 
 from shared.decide.commands import AcceptDocument, DocumentCommand, RejectDocument, RemoveDocument
 from shared.events import DocumentAccepted, DocumentRejected, DocumentRemoved, Event
+from shared.secrecy import without_secrets
 from shared.state.document import Upload, fold_document
 
 PROBLEMS_TEXT_MAX = 50_000
@@ -45,7 +46,7 @@ class DocumentDraft:
 def _bounded(problems: tuple[str, ...]) -> tuple[str, ...]:
     kept: list[str] = []
     size = 0
-    for problem in problems:
+    for problem in map(without_secrets, problems):
         size += len(problem)
         if size > PROBLEMS_TEXT_MAX:
             kept.append(f"and {len(problems) - len(kept)} more")

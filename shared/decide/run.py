@@ -55,6 +55,7 @@ from shared.events import (
     StopSent,
 )
 from shared.ids import JobName
+from shared.secrecy import secret_places, secrets_in, without_secrets
 from shared.state.run import (
     BAD_OUTCOMES,
     Attempt,
@@ -76,6 +77,7 @@ from shared.state.run import (
     reopened_jobs,
 )
 from shared.workflow.document import EcsJob, EmrJob, FailureClass, Outcome, SsmJob
+from shared.workflow.syntax import path_of
 
 SLICE = 300
 """Events that one decision leads to before it is cut."""
@@ -207,7 +209,7 @@ def _cancel_run(draft: RunDraft, command: CancelRun) -> None:
         return
     if fold.outcome is not None:
         raise Rejected(f"the run has finished already: {fold.outcome}")
-    draft.emit(RunCancelRequested(by=command.by, reason=command.reason))
+    draft.emit(RunCancelRequested(by=command.by, reason=_short(command.reason)))
     _advance(draft)
 
 
@@ -261,6 +263,8 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
         return
     if fold.outcome is None:
         raise Rejected("the run has not finished: cancel it or wait for its end, then rerun it")
+    if secrets_in(command.request):
+        raise Rejected("what names the request looks like a secret, and would be recorded: take a random name")
     plan = fold.plans(command.document)
     unknown = [name for name in command.jobs if name not in plan.jobs]
     if unknown:
@@ -531,11 +535,19 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
 
 
 def _storable(report: RecordReport) -> RecordReport:
-    """The report without outputs that an event cannot hold; what succeeded with such outputs has failed (fault 55)."""
+    """The report without outputs that an event cannot or must not hold; what succeeded with such outputs has failed (fault 55, I13)."""
     if not report.outputs and not report.files:
         return report
     if wrong := unfit(report.outputs):
         return _without_outputs(report, wrong)
+    if found := next(secret_places(report.outputs, ("outputs",)), None):
+        # Failing is loud where leaving it out would be silent: what comes after the job would run without it.
+        place, what = found
+        return _without_outputs(
+            report,
+            f"what looks like {what} is in its {path_of(place)}, and outputs are kept for ever: change it where it is in use, "
+            "and let the jobs that need it read it by reference, in `secrets`",
+        )
     kept = AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
     size = text_bytes(kept)
     if size <= PAYLOAD_BYTES_MAX:
@@ -856,6 +868,8 @@ def _current(draft: RunDraft, job: JobName, attempt: int) -> Open | None:
 def _short(text: str, most: int = TEXT_MAX) -> str:
     # A target's reason may quote a file name that is no UTF-8; an event could not hold it.
     text = text if is_text(text) else text.encode(errors="replace").decode()
+    # Before it is cut, for half a secret is not known for one.
+    text = without_secrets(text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -863,7 +877,7 @@ def _bounded(texts: tuple[str, ...], bytes_max: int) -> tuple[str, ...]:
     """The first of the texts, and how many more there are."""
     kept: list[str] = []
     size = 0
-    for text in texts:
+    for text in map(without_secrets, texts):
         size += 2 * len(text.encode()) + 3
         if size > bytes_max:
             return (*kept, f"and {len(texts) - len(kept)} more")

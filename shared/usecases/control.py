@@ -41,6 +41,7 @@ from shared.ids import (
     workflow_stream,
 )
 from shared.ports import Documents
+from shared.secrecy import without_secrets
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.documents import difference, read_document
@@ -109,7 +110,7 @@ class Control:
         stream = workflow_stream(workflow)
         before = self._transact.current(stream).state
         old = before.live if isinstance(before, WorkflowState) else None
-        command = RegisterWorkflow(workflow, digest, by, source)
+        command = RegisterWorkflow(workflow, digest, by, without_secrets(source))
         decided = self._transact(stream, command, by=by, cause="register")
         state = decided.loaded.state
         assert isinstance(state, WorkflowState)
@@ -208,7 +209,7 @@ class Control:
             files=dict(files or {}),
             admitted=limited,
             requested_by=by,
-            note=note,
+            note=without_secrets(note),
         )
         if isinstance(self._transact.current(run_stream(run)).state, Run):
             return Requested(run, held=False, new=False)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import Lock
+from typing import Any
 
 from shared.decide.commands import (
     RecordClaim,
@@ -23,9 +24,11 @@ from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
 from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
 from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
 from shared.ports import Executor, Reference, Report
+from shared.secrecy import secret_places
 from shared.state.run import Claimed, Doubted, NotRequested, Open, Queued, Run, Submitted
 from shared.usecases.rendering import Renderer, outputs_of
 from shared.usecases.transact import Transact
+from shared.workflow.syntax import path_of
 
 SEND_WITHIN = timedelta(seconds=60)
 """How long a claimer may take to send; longer than any single request to a target with the SDK's own retries off."""
@@ -74,6 +77,8 @@ class Dispatch:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
             return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
+        if told := _secret_told(request.body):
+            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=told))]
         if not executor.takes_token:
             claimed = self._claim(run, effect, dict(request.body))
             if claimed is None:
@@ -234,6 +239,16 @@ class Dispatch:
         state = loaded.state
         assert isinstance(state, Run | NotRequested)
         return state if isinstance(state, Run) else None
+
+
+def _secret_told(body: Mapping[str, Any]) -> str:
+    """Where what is asked for would hold a secret; empty when it does not. It would be recorded with the claim (I13), and a job that
+    one kind of target takes must not be refused by the next."""
+    for place, what in secret_places({key: value for key, value in body.items() if key != "secrets"}):
+        return (
+            f"{path_of(place) or 'the request'} would hold what looks like {what}: name it by reference, in `secrets`"
+        )
+    return ""
 
 
 def _may_start(phase: Open, executor: Executor) -> bool:

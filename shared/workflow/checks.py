@@ -7,8 +7,10 @@ repeated; checking is linear in the document. Templates are not read here (`shar
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.errors import Problem
+from shared.secrecy import secret_places
 from shared.workflow.document import EcsJob, EmrJob, Input, Output, SsmJob
 from shared.workflow.graph import Graph
 from shared.workflow.nearest import Nearest, listed, shown
@@ -142,6 +144,24 @@ def check_rests(rests: Mapping[int, Rest], graph: Graph, nearest: Nearest) -> It
             # A misspelt field may be the one that seems to be missing.
             if rest.wrong.isdisjoint(together) and not (strange and (problem.path == path or field == "steps")):
                 yield problem
+
+
+def check_secrets(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every place of a document, as it was written, where a secret seems to stand: it would be kept for ever, shown to whoever may
+    see the workflow, and recorded with each request to a target that takes no token (I13)."""
+    schema = document.get("parameters")
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    defaults = {
+        name: one["default"]
+        for name, one in (properties.items() if isinstance(properties, Mapping) else ())
+        if isinstance(one, Mapping) and "default" in one
+    }
+    for place, what in (*secret_places(document), *secret_places(defaults, ("parameters",))):
+        yield Problem(
+            path_of(place),
+            f"holds what looks like {what}; if it is one, change it where it is in use",
+            "name it by reference in a job's `secrets`, and only there",
+        )
 
 
 def ssm_reference(text: str) -> bool:

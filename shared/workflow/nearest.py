@@ -7,12 +7,16 @@ one budget of comparisons, and when it is used up problems are reported without 
 from collections.abc import Collection
 from difflib import get_close_matches
 
+from shared.secrecy import without_secrets
+
 COMPARISONS_MAX = 40_000
 """Comparisons for one reading: some 0.2 s in the worst case."""
 WORD_LENGTH_MAX = 64
 """Longer words are no slip of the finger, and comparing them is quadratic in their length."""
 CUTOFF = 0.65
 """How alike two words must be, of 1."""
+SHOWN_FROM_MAX = 10_000
+"""Characters of a text that are searched for secrets before a piece of it is shown."""
 
 
 class Nearest:
@@ -37,9 +41,10 @@ class Nearest:
 
 
 def shown(text: object, length_max: int = 60) -> str:
-    """A piece of the user's text for a message: one line, printable, bounded."""
+    """A piece of the user's text for a message: one line, printable, bounded, and without what looks like a secret."""
+    whole = without_secrets(str(text)[:SHOWN_FROM_MAX])
     clean = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)[: length_max + 1]
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in whole[: length_max + 1]
     )
     return clean if len(clean) <= length_max else clean[:length_max] + "…"
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InvalidInput, Problem
+from shared.secrecy import secret_places
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, path_of
 
@@ -76,7 +77,7 @@ def declared(schema: Schema) -> frozenset[str] | None:
 def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with the schema's defaults filled in, also inside objects and list items that are there.
 
-    Raises InvalidInput with every problem, each under `params.<name>`. The schema is one that `check_schema` has passed; None
+    Raises InvalidInput with every problem, each under `params.<name>`; a value that looks like a secret is one. The schema is one that `check_schema` has passed; None
     means that the workflow takes no parameters.
     """
     problems: list[Problem] = []
@@ -101,6 +102,9 @@ def fill(schema: Schema | None, values: Mapping[str, Any]) -> dict[str, Any]:
         problems.append(error)
         if len(problems) > PROBLEMS_MAX:
             break
+    for place, what in () if problems else secret_places(filled, ("params",)):
+        hint = "give a secret to the job that needs it, by reference, in its `secrets`"
+        problems.append(Problem(path_of(place), f"looks like {what}, and parameters are recorded and shown", hint))
     if problems:
         raise InvalidInput(bounded(problems))
     return filled

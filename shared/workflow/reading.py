@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from shared.errors import InvalidInput, Problem
 from shared.workflow import defaults as merging
 from shared.workflow import parameters
-from shared.workflow.checks import AnyJob, Rest, check, check_rests
+from shared.workflow.checks import AnyJob, Rest, check, check_rests, check_secrets
 from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, Defaults, Job, Workflow
 from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
@@ -103,6 +103,8 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     problems += check(jobs, graph, nearest)
     told = {problem.path for problem in problems}
     problems += [one for one in check_rests(rests, graph, nearest) if one.path not in told]
+    told = {problem.path for problem in problems}
+    problems += [one for one in check_secrets(raw) if one.path not in told]
     total += len(problems) - before
     problems = [_moved_back(problem, moved) for problem in problems]
     for position, rest in rests.items():

@@ -74,11 +74,11 @@ from shared.ids import (
     workflow_stream,
 )
 from shared.ports import Record, RunRow
+from shared.secrecy import secrets_in
 from shared.state.run import Run
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.stores.memory import MemoryDues, MemoryStore, MemoryViews
 from shared.usecases.verify import Handles, Progress, Violation, verify, verify_stream
-from shared.usecases.verify.secrets import secrets_in
 from shared.workflow.plan import Plan
 from tests.rules.walks import (
     DOCUMENT,

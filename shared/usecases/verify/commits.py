@@ -7,7 +7,7 @@ from datetime import datetime
 from shared.codec import hash_of
 from shared.ids import StreamName
 from shared.ports import FIRST_HASH, Record
-from shared.usecases.verify.secrets import secrets_in
+from shared.secrecy import secrets_in
 from shared.usecases.verify.violation import Found
 
 _CAUSE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}(?::.+)?", re.DOTALL)
