@@ -49,6 +49,8 @@ STDOUT_TAIL_BYTES = 400_000
 
 _PENDING = ("Pending", "Delayed")
 _RUNNING = ("InProgress", "Cancelling")
+_OWN_CODES = (69, 70)
+"""How the text ends for reasons that are not the job's. Where its words about them were cut off, the host is asked."""
 _ORDER = ("missing", "submitted", "running", "unknown", "failed", "cancelled", "succeeded")
 
 
@@ -260,12 +262,11 @@ class SsmExecutor:
         details = str((command or {}).get("StatusDetails", ""))
         count = int((command or {}).get("TargetCount", 0))
         ended = (command or {}).get("Status") not in (*_PENDING, *_RUNNING, None)
-        if not invocations and ended:
-            if details == "NoInstancesInTag" or count == 0:
-                if details in ("Cancelled", "Canceled"):
-                    return _report(reference, "cancelled", handle=handle)
-                return _report(reference, "failed", failure="refused", handle=handle, reason="no host carries the tags")
-            return _report(reference, "failed", failure="infrastructure", handle=handle, reason=details)
+        # Where there are hosts, their invocations may be to be seen later than the command's own end, and only they tell of it.
+        if not invocations and ended and (details == "NoInstancesInTag" or count == 0):
+            if details in ("Cancelled", "Canceled"):
+                return _report(reference, "cancelled", handle=handle)
+            return _report(reference, "failed", failure="refused", handle=handle, reason="no host carries the tags")
         facts = _facts_of(command) if command is not None else None
         if facts is None:
             return _report(reference, "submitted", handle=handle)
@@ -300,7 +301,7 @@ class SsmExecutor:
             if status == "Success" and code == 0:
                 # Only the output in S3 would tell more, and there is none.
                 return self._missed(reference, times) or _report(reference, "succeeded", exit_code=0, **times)
-            if code > 0:
+            if code > 0 and code not in _OWN_CODES:
                 return _report(reference, "failed", failure="user", exit_code=code, reason=f"exit code {code}", **times)
         reason = f"Systems Manager says: {details or status}"
         if details == "Undeliverable" or details == "Terminated":
