@@ -13,13 +13,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INFRA_STAMP := $(VENV)/.infra-installed
 CHECKOV := $(VENV)/checkov
+AUDIT := $(VENV)/audit
 E2E := $(VENV)/e2e
+# Scripts for other people's hosts and containers. The parts are put together when they are sent, and what one uses another sets.
+HOST_PARTS = $(wildcard shared/executors/ssm/*.sh shared/executors/ecs/*.sh)
+HOST_SCRIPTS = $(filter-out $(HOST_PARTS),$(wildcard shared/executors/*.sh shared/executors/*/*.sh))
 # What is checked of what exists: a folder that is not there is no error.
 SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold bench-api checkov lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -75,7 +79,10 @@ quick: lint types imports ## The fast part of check: under a minute
 
 lint: setup
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES) $(wildcard scripts/*.py)
+	@$(BIN)/shellcheck $(wildcard scripts/*.sh examples/*.sh examples/*/jobs/*.sh)
+	@$(BIN)/shellcheck $(HOST_SCRIPTS)
+	@$(BIN)/shellcheck --shell=sh --exclude=SC2154 $(HOST_PARTS)
 
 types: setup infra-setup
 	@$(BIN)/mypy $(SOURCES)
@@ -97,6 +104,14 @@ checkov: infra-setup $(CHECKOV)/.installed ## Check the template of the stage pr
 $(CHECKOV)/.installed: requirements-checkov.txt
 	@bash scripts/make-venv.sh $(CHECKOV)
 	@$(CHECKOV)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-checkov.txt
+	@touch $@
+
+audit: $(AUDIT)/.installed ## Ask the vulnerability services about every locked package (needs the internet)
+	@$(AUDIT)/bin/python scripts/audit.py $(AUDIT)/bin/pip-audit $(wildcard requirements*.txt)
+
+$(AUDIT)/.installed: requirements-audit.txt
+	@bash scripts/make-venv.sh $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements-audit.txt
 	@touch $@
 
 bench-cost: setup ## Count every call on AWS and price it (a minute or two)
@@ -122,6 +137,7 @@ lock: setup ## Write requirements*.txt again, with the newest versions that pypr
 	@$(LOCK) --upgrade pyproject.toml --extra infra --group infra --constraint requirements-dev.txt --output-file requirements-infra.txt
 	@$(LOCK) --upgrade --group checkov --output-file requirements-checkov.txt
 	@$(LOCK) --upgrade --group e2e --output-file requirements-e2e.txt
+	@$(LOCK) --upgrade --group audit --output-file requirements-audit.txt
 
 clean: ## Remove .venv/ and everything else that was generated
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build cdk.out dist *.egg-info

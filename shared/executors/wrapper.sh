@@ -103,6 +103,7 @@ if ! { echo "$$" >"$rf_guard/pid"; } 2>/dev/null; then
         # The first may end between two looks; only a look at the code after one at the process is conclusive.
         rf_pid='' && read -r rf_pid <"$rf_guard/pid"
         rf_alive='' && [ -n "$rf_pid" ] && kill -0 "$rf_pid" 2>/dev/null && rf_alive=yes
+        # shellcheck disable=SC2034  # the rest of the line must not end up in the code
         { read -r rf_code rf_why <"$rf_guard/exit"; } 2>/dev/null && rf_answer "$rf_code"
         # The first has made the file and is about to write its number.
         [ -n "$rf_pid" ] || [ "$rf_looks" -ge 5 ] || { rf_looks=$((rf_looks + 1)) && sleep 1 && continue; }

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -118,6 +118,11 @@ class Registry:
         return b"{}", "etag"
 
 
+def _one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
+
+
 def escaping(function: str, error: Exception) -> Any:
     """A call of the function in which something that is no error of ours goes wrong."""
     fails: Any = _raising(error)
@@ -130,7 +135,7 @@ def escaping(function: str, error: Exception) -> Any:
         case "dispatch":
             return lambda: dispatch_handler(fails, nothing)(sqs_event(effect), Context())
         case "status":
-            handler = status_handler(nothing, fails, nothing, side_by_side=lambda tasks: [one() for one in tasks])
+            handler = status_handler(nothing, fails, nothing, side_by_side=_one_by_one)
             return lambda: handler(sqs_event("{}"), Context())
         case "relay":
             handler = relay_handler(fails, nothing)

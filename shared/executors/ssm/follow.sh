@@ -63,6 +63,7 @@ if [ ! -e "$rf_g/pid" ] && [ ! -e "$rf_g/stop" ]; then
     rf_i=0
     until [ -e "$rf_g/pid" ] || [ "$rf_i" -ge 100 ]; do sleep 0.1 2>/dev/null || sleep 1; rf_i=$((rf_i + 1)); done
     # The heartbeat, in a session of its own as well: after a reboot another process may have the number.
+    # shellcheck disable=SC2016  # the other shell expands it
     [ ! -e "$rf_g/pid" ] || $rf_s "$rf_sh" -c 'read -r rf_p <"$0/pid" || { sleep 1 && read -r rf_p <"$0/pid"; }
     while [ ! -s "$0/exit" ] && kill -0 "$rf_p"; do
         date +%s >"$0/beat"
