@@ -32,6 +32,8 @@ class RecordClaim:
     claimer: str
     request: Mapping[str, Any]
     send_before: datetime
+    looked_at: datetime | None = None
+    """When the look began that found nothing, where what is in doubt is to be asked for again; None: nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class RecordReport:
     ended_at: datetime | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    looked_at: datetime | None = None
+    """With status `missing`: when the look began, for what it did not see may be there by now; None: just now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,9 +310,12 @@ def _claim(draft: RunDraft, command: RecordClaim) -> None:
                 raise Rejected(
                     f"attempt {attempt} of {command.job} is not to be asked for before {not_before:%H:%M:%S}"
                 )
-        # Found nothing twice, apart enough: nobody started it, so it may be asked for again.
+        # Found nothing twice, apart enough: nobody started it, so it may be asked for again. A message to start it that comes late,
+        # or a second time, has not looked.
         case JobState(phase=Doubted(attempt=attempt, stop=None, since=since, handle=None)) if (
-            attempt == command.attempt and draft.now - since >= SECOND_LOOK_AFTER
+            attempt == command.attempt
+            and command.looked_at is not None
+            and min(command.looked_at, draft.now) - since >= SECOND_LOOK_AFTER
         ):
             pass
         case _:
@@ -473,22 +476,24 @@ def _end_stopped(draft: RunDraft, report: RecordReport, phase: Open, *, assumed:
 
 
 def _record_missing(draft: RunDraft, report: RecordReport, phase: Open) -> None:
+    # What counts is when it was looked for: between a look and this commit a process may have been held up.
+    looked_at = min(report.looked_at, draft.now) if report.looked_at is not None else draft.now
     match phase:
         case Queued(stop=stop):
             if stop is not None:
                 _end_stopped(draft, report, phase)
         case Submitted(submitted_at=submitted_at):
             # Right after a start, not being found proves nothing (faults 8 and 27).
-            if draft.now - submitted_at >= MISSING_AFTER:
+            if looked_at - submitted_at >= MISSING_AFTER:
                 if phase.stop is not None:
                     _end_stopped(draft, report, phase)
                 else:
                     _doubt(draft, report.job, phase, "the target does not know it any more")
         case Claimed(send_before=send_before):
-            if draft.now >= send_before:
+            if looked_at >= send_before:
                 _doubt(draft, report.job, phase, "asked for, and not found at the target")
         case Doubted(since=since):
-            if phase.stop is not None and draft.now - since >= SECOND_LOOK_AFTER:
+            if phase.stop is not None and looked_at - since >= SECOND_LOOK_AFTER:
                 _end_stopped(draft, report, phase)
 
 

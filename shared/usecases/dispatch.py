@@ -61,6 +61,10 @@ class Dispatch:
 
     def start(self, effect: StartAttempt) -> list[Learnt]:
         """Ask the target for an attempt, unless somebody did or nobody wants it any more."""
+        return self._start(effect, looked_at=None)
+
+    def _start(self, effect: StartAttempt, *, looked_at: datetime | None) -> list[Learnt]:
+        """`looked_at`: when it was looked for everywhere and not found. A message that comes late or twice has not looked."""
         run = self._run(effect.run)
         phase = _phase(run, effect.job, effect.attempt)
         if run is None or phase is None or phase.stop is not None or effect.job not in run.plan.jobs:
@@ -68,7 +72,7 @@ class Dispatch:
         if isinstance(phase, Queued) and phase.not_before is not None and phase.not_before > self._now():
             return []
         executor = self._executors[run.plan.jobs[effect.job].type]
-        if not _may_start(phase, executor):
+        if not _may_start(phase, executor, looked=looked_at is not None):
             return []
         window = executor.token_seconds
         if window is not None and self._now() - phase.queued_at > timedelta(seconds=window):
@@ -80,7 +84,7 @@ class Dispatch:
         if told := _secret_told(request.body):
             return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=told))]
         if not executor.takes_token:
-            claimed = self._claim(run, effect, dict(request.body))
+            claimed = self._claim(run, effect, dict(request.body), looked_at)
             if claimed is None:
                 return []
             if claimed - self._now() < SENDING:
@@ -131,6 +135,7 @@ class Dispatch:
         if phase is None or phase.stop is None:
             return []
         reference = self._reference(run, effect.job, phase)
+        looked_at = self._now()
         learnt: list[Learnt] = []
         if not isinstance(phase, Submitted) or phase.stop.sent_at is not None:
             # It may not have begun, or it has ended and nobody told us: what the target says decides whether there is anything
@@ -140,7 +145,7 @@ class Dispatch:
                     if not _may_still_be_sent(phase, self._now()):
                         learnt.append(self.report(report))
                 elif report.status not in _UNDER_WAY:
-                    return [self.report(report)]
+                    return [self.report(report, looked_at)]
                 elif not isinstance(phase, Submitted):
                     learnt.append(self.report(report))
         if _stop(executor, reference, job.stop_grace_seconds):
@@ -157,19 +162,23 @@ class Dispatch:
                 by_kind.setdefault(run.plan.jobs[effect.job].type, []).append(self._reference(run, effect.job, phase))
         learnt: list[Learnt] = []
         for kind, references in by_kind.items():
+            looked_at = self._now()
             reports = self._executors[kind].observe(references)
             for report in reports:
                 phase = _phase(self._run(report.run), report.job, report.attempt)
                 if not (report.cut_short and _may_still_be_sent(phase, self._now())):
-                    learnt.append(self.report(report))
-            learnt.extend(self._ask_again([report for report in reports if report.status == "missing"]))
+                    learnt.append(self.report(report, looked_at))
+            learnt.extend(self._ask_again([report for report in reports if report.status == "missing"], looked_at))
         return learnt
 
-    def report(self, report: Report) -> Learnt:
-        """A target's own words as a command. What was looked for and not everywhere tells nothing, so that it ends nothing."""
+    def report(self, report: Report, looked_at: datetime | None = None) -> Learnt:
+        """A target's own words as a command. What was looked for and not everywhere tells nothing, so that it ends nothing.
+
+        `looked_at`: when the look began that it answers; None: the target told by itself, or just now.
+        """
         if report.cut_short:
             return (report.run, RecordSilence(report.job, report.attempt, report.reason))
-        return (report.run, _command(report))
+        return (report.run, _command(report, looked_at))
 
     def reference(self, run_id: RunId, job: JobName, attempt: int) -> Reference | None:
         """How to ask about an attempt that is under way; None if it is not."""
@@ -177,7 +186,7 @@ class Dispatch:
         phase = _phase(run, job, attempt)
         return None if run is None or phase is None else self._reference(run, job, phase)
 
-    def _ask_again(self, missing: Sequence[Report]) -> list[Learnt]:
+    def _ask_again(self, missing: Sequence[Report], looked_at: datetime) -> list[Learnt]:
         """Doubts whose work was looked for everywhere and not found, far enough from where they began, may be asked for again.
 
         What was found just now, or could not be looked for, is as much in doubt in the state as what was not found: only the reports
@@ -187,7 +196,7 @@ class Dispatch:
         for report in missing:
             phase = _phase(self._run(report.run), report.job, report.attempt)
             if isinstance(phase, Doubted) and phase.handle is None and phase.policy != "ask":
-                learnt.extend(self.start(StartAttempt(report.run, report.job, report.attempt)))
+                learnt.extend(self._start(StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at))
         return learnt
 
     def _reference(self, run: Run, job: JobName, phase: Open) -> Reference:
@@ -210,10 +219,12 @@ class Dispatch:
                     body = self._render(run, job, phase.attempt).body
         return Reference(token, run.run, job, phase.attempt, None, outputs, body, asked_from, asked_until)
 
-    def _claim(self, run: Run, effect: StartAttempt, request: dict[str, object]) -> datetime | None:
+    def _claim(
+        self, run: Run, effect: StartAttempt, request: dict[str, object], looked_at: datetime | None
+    ) -> datetime | None:
         """Until when this process alone may send; None when it may not."""
         send_before = self._now() + SEND_WITHIN
-        claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, send_before)
+        claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, send_before, looked_at)
         try:
             # Starts go on side by side, and those of one run would be in each other's way.
             with self._claiming:
@@ -251,7 +262,7 @@ def _secret_told(body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _may_start(phase: Open, executor: Executor) -> bool:
+def _may_start(phase: Open, executor: Executor, *, looked: bool) -> bool:
     match phase:
         case Queued():
             return True
@@ -260,7 +271,8 @@ def _may_start(phase: Open, executor: Executor) -> bool:
             # that it does so once.
             return executor.runs_at_once and executor.takes_token
         case Doubted():
-            return not executor.takes_token
+            # What was asked for may be there by now.
+            return looked and not executor.takes_token
         case Claimed():
             return False
 
@@ -289,7 +301,7 @@ def _phase(run: Run | None, job: JobName, attempt: int) -> Open | None:
             return None
 
 
-def _command(report: Report) -> RecordReport:
+def _command(report: Report, looked_at: datetime | None) -> RecordReport:
     return RecordReport(
         job=report.job,
         attempt=report.attempt,
@@ -302,4 +314,5 @@ def _command(report: Report) -> RecordReport:
         ended_at=report.ended_at,
         outputs=report.outputs,
         files=report.files,
+        looked_at=looked_at if report.status == "missing" else None,
     )

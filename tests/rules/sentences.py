@@ -240,8 +240,10 @@ def report(name: str, status: Any, attempt: int = 1, handle: str | None = None, 
     return RecordReport(JobName(name), attempt, status, Handle(handle) if handle else None, **fields)
 
 
-def claim(name: str, attempt: int = 1, claimer: str = "one", *, send_before: datetime) -> RecordClaim:
-    return RecordClaim(JobName(name), attempt, claimer, {"what": "true"}, send_before)
+def claim(
+    name: str, attempt: int = 1, claimer: str = "one", *, send_before: datetime, looked_at: datetime | None = None
+) -> RecordClaim:
+    return RecordClaim(JobName(name), attempt, claimer, {"what": "true"}, send_before, looked_at)
 
 
 def reopen(plan: Plan, *jobs: str, failed: bool = False, version: int = 1, request: str = "", **more: Any) -> ReopenRun:

@@ -158,6 +158,16 @@ def test_what_was_looked_for_everywhere_and_not_found_is_asked_for_again() -> No
     assert len(world.target.started) == 2
 
 
+def test_a_message_to_start_that_comes_again_does_not_send_what_is_in_doubt_again() -> None:
+    """Delivered a second time, long after: it says nothing of what became of the first request."""
+    world = World()
+    world.in_doubt()
+    world.now += 10 * SECOND_LOOK_AFTER
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Doubted)
+    assert len(world.target.started) == 1
+
+
 def test_a_search_carries_the_request_of_the_claim_and_when_it_was_made() -> None:
     world = World()
     doubt = world.in_doubt()

@@ -11,6 +11,7 @@ from shared.decide.commands import (
     CancelRun,
     MarkJob,
     RecordClaim,
+    RecordReport,
     RecordSilence,
     RecordStopSent,
     ReleaseClaim,
@@ -119,13 +120,33 @@ def test_what_was_claimed_and_is_not_found_twice_may_be_asked_for_again() -> Non
     """Faults 1 and 3: the claimer died before it sent."""
     story = one_job().given(claim("load", send_before=SOON), minutes(1), report("load", "missing"))
     later = story.now + minutes(10)
-    story.when(claim("load", claimer="two", send_before=later)).then_rejected("not free")
+    again = claim("load", claimer="two", send_before=later, looked_at=story.now + SECOND_LOOK_AFTER)
+    story.when(again).then_rejected("not free")
     story = (
         story.given(SECOND_LOOK_AFTER)
-        .when(claim("load", claimer="two", send_before=later))
+        .when(again)
         .then(claimed("load", claimer="two", send_before=later), again="not free")
     )
     assert story.run.doubted == 0
+
+
+def test_a_doubt_is_not_left_by_who_has_not_looked() -> None:
+    """A message to start it that comes late or twice is no evidence, and neither is a look that was made too early."""
+    story = one_job().given(claim("load", send_before=SOON), RecordSilence(LOAD, 1, "timed out"))
+    looked_at, later = story.now + SECOND_LOOK_AFTER - seconds(1), story.now + minutes(10)
+    story = story.given(minutes(5))
+    story.when(claim("load", claimer="two", send_before=later)).then_rejected("not free")
+    story.when(claim("load", claimer="two", send_before=later, looked_at=looked_at)).then_rejected("not free")
+
+
+def test_a_look_ends_nothing_that_may_have_begun_to_show_since() -> None:
+    """The process that looked was held up between its look and its commit."""
+    story = one_job().given(claim("load", send_before=SOON), RecordSilence(LOAD, 1, "timed out"), CancelRun("ada"))
+    looked_at = story.now + SECOND_LOOK_AFTER
+    story = story.given(minutes(5))
+    story.when(RecordReport(LOAD, 1, "missing", looked_at=looked_at - seconds(1))).then_nothing()
+    ended = story.done(RecordReport(LOAD, 1, "missing", looked_at=looked_at))[0]
+    assert ended.run.outcome == "cancelled"
 
 
 @pytest.mark.parametrize("status", ["submitted", "running"])
