@@ -48,6 +48,29 @@ class ReleaseClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class PostponeStart:
+    """A target that takes tokens did not take this request for now. An earlier one under the token may have been taken, so the attempt goes
+    on, and the same is asked again."""
+
+    job: JobName
+    attempt: int
+    reason: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefusal:
+    """Nothing was begun under the attempt's token or claim, and nothing will be: the target said so, or two looks found nothing."""
+
+    job: JobName
+    attempt: int
+    failure: Literal["capacity", "refused"]
+    reason: str
+    looked_at: datetime | None = None
+    """When the look began that found nothing, where it is in doubt; None: the target answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordReport:
     """What a target says of an attempt; fields as in `ports.Report`."""
 
@@ -123,6 +146,8 @@ RunCommand = (
     | Advance
     | RecordClaim
     | ReleaseClaim
+    | PostponeStart
+    | RecordRefusal
     | RecordReport
     | RecordSilence
     | RecordStopSent

@@ -16,7 +16,9 @@ from shared.decide.commands import (
     CancelJob,
     CancelRun,
     MarkJob,
+    PostponeStart,
     RecordClaim,
+    RecordRefusal,
     RecordReport,
     RecordSilence,
     RecordStopSent,
@@ -162,6 +164,10 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
             _advance(draft)
         case RecordClaim():
             _claim(draft, command)
+        case PostponeStart():
+            _postpone_start(draft, command)
+        case RecordRefusal():
+            _record_refusal(draft, command)
         case ReleaseClaim():
             _release_claim(draft, command)
         case RecordReport():
@@ -347,6 +353,31 @@ def _release_claim(draft: RunDraft, command: ReleaseClaim) -> None:
                 _end_stopped(draft, RecordReport(command.job, command.attempt, "missing"), phase)
         case _:
             return
+
+
+def _postpone_start(draft: RunDraft, command: PostponeStart) -> None:
+    phase = _current(draft, command.job, command.attempt)
+    # Whoever asked side by side, or again, may have said so already, or been taken.
+    waiting = isinstance(phase, Queued) and (phase.not_before is None or phase.not_before <= draft.now)
+    if waiting and phase is not None and phase.stop is None:
+        at = draft.now + timedelta(seconds=command.retry_seconds)
+        draft.emit(ClaimReleased(job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at))
+
+
+def _record_refusal(draft: RunDraft, command: RecordRefusal) -> None:
+    phase = _current(draft, command.job, command.attempt)
+    match phase:
+        case Queued() | Claimed():
+            pass
+        case Doubted(handle=None, stop=None, since=since) if (
+            command.looked_at is not None and min(command.looked_at, draft.now) - since >= SECOND_LOOK_AFTER
+        ):
+            pass
+        case _:
+            # Another request of it was taken: that one counts.
+            return
+    refused = RecordReport(command.job, command.attempt, "failed", failure=command.failure, reason=command.reason)
+    _record_report(draft, refused)
 
 
 def _record_silence(draft: RunDraft, command: RecordSilence) -> None:

@@ -557,7 +557,8 @@ class RunFold:
 
     def _claim_released(self, event: ClaimReleased, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
-        if not isinstance(phase, Claimed):
+        # Where the target takes tokens, what was queued is the claim.
+        if not isinstance(phase, Claimed | Queued):
             raise _impossible(event, event.job, phase)
         queued = Queued(event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason, phase.ready_at)
         self._put(event.job, state, queued)

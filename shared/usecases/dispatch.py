@@ -13,7 +13,9 @@ from threading import Lock
 from typing import Any
 
 from shared.decide.commands import (
+    PostponeStart,
     RecordClaim,
+    RecordRefusal,
     RecordReport,
     RecordSilence,
     RecordStopSent,
@@ -21,7 +23,7 @@ from shared.decide.commands import (
     RunCommand,
 )
 from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
-from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
+from shared.errors import NoRoom, Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
 from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
 from shared.ports import Executor, Reference, Report
 from shared.secrecy import secret_places
@@ -35,6 +37,8 @@ SEND_WITHIN = timedelta(seconds=60)
 SENDING = timedelta(seconds=30)
 """How much of it must be left when the claim is stored: no request takes longer, so none is on its way when others begin to look."""
 RELEASE_RETRY_SECONDS = 30.0
+POSTPONE_SECONDS_MAX = 300.0
+"""Between two requests under one token, while the target takes none."""
 
 _UNDER_WAY = frozenset({"submitted", "running"})
 
@@ -80,9 +84,9 @@ class Dispatch:
         try:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
-            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
+            return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", str(error)))]
         if told := _secret_told(request.body):
-            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=told))]
+            return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", told))]
         if not executor.takes_token:
             claimed = self._claim(run, effect, dict(request.body), looked_at)
             if claimed is None:
@@ -97,9 +101,9 @@ class Dispatch:
         try:
             handle = executor.start(request)
         except TargetRefused as error:
-            return [(run.run, RecordReport(effect.job, effect.attempt, "failed", failure="refused", reason=str(error)))]
+            return self._refused(run, effect, phase, executor, str(error))
         except TargetUnavailable as error:
-            return [(run.run, self._not_taken(effect, executor, str(error)))]
+            return [(run.run, self._not_taken(effect, phase, executor, error))]
         except TargetSilent as error:
             # With a token the same request is simply sent again, by the sweep; without one nobody can know.
             if executor.takes_token:
@@ -195,7 +199,16 @@ class Dispatch:
         learnt: list[Learnt] = []
         for report in missing:
             phase = _phase(self._run(report.run), report.job, report.attempt)
-            if isinstance(phase, Doubted) and phase.handle is None and phase.policy != "ask":
+            if not isinstance(phase, Doubted) or phase.handle is not None or phase.policy == "ask":
+                continue
+            run = self._run(report.run)
+            assert run is not None
+            executor = self._executors[run.plan.jobs[report.job].type]
+            if executor.takes_token and executor.token_seconds is not None:
+                # Another attempt has another token, which the target surely does not confuse with one it may have forgotten.
+                nothing = f"asked for in vain for {executor.token_seconds / 60:.0f} minutes; two looks found nothing"
+                learnt.append((report.run, RecordRefusal(report.job, report.attempt, "capacity", nothing, looked_at)))
+            else:
                 learnt.extend(self._start(StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at))
         return learnt
 
@@ -234,10 +247,28 @@ class Dispatch:
             return None
         return send_before
 
-    def _not_taken(self, effect: StartAttempt, executor: Executor, reason: str) -> RunCommand:
-        if executor.takes_token:
-            return RecordReport(effect.job, effect.attempt, "failed", failure="capacity", reason=reason)
-        return ReleaseClaim(effect.job, effect.attempt, self._claimer, reason, RELEASE_RETRY_SECONDS)
+    def _not_taken(self, effect: StartAttempt, phase: Open, executor: Executor, error: TargetUnavailable) -> RunCommand:
+        reason = str(error)
+        if not executor.takes_token:
+            return ReleaseClaim(effect.job, effect.attempt, self._claimer, reason, RELEASE_RETRY_SECONDS)
+        if executor.runs_at_once or isinstance(error, NoRoom):
+            return RecordRefusal(effect.job, effect.attempt, "capacity", reason)
+        # It did not take this request. What became of one before it, of which nobody heard, only the same token can tell.
+        waited = (self._now() - phase.queued_at).total_seconds()
+        delay = min(max(waited / 2, RELEASE_RETRY_SECONDS), POSTPONE_SECONDS_MAX)
+        return PostponeStart(effect.job, effect.attempt, reason, delay)
+
+    def _refused(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor, reason: str) -> list[Learnt]:
+        """The target will never take the request. With a token, an earlier one may have been taken all the same: look before giving up."""
+        refusal: RunCommand = RecordRefusal(effect.job, effect.attempt, "refused", reason)
+        if not executor.takes_token or executor.runs_at_once:
+            return [(run.run, refusal)]
+        reports = executor.observe([self._reference(run, effect.job, phase)])
+        if not reports or reports[0].cut_short:
+            refusal = PostponeStart(effect.job, effect.attempt, reason, RELEASE_RETRY_SECONDS)
+        elif reports[0].status != "missing":
+            return [self.report(reports[0])]
+        return [(run.run, refusal)]
 
     def _accepted(self, effect: StartAttempt, executor: Executor, handle: Handle) -> RunCommand:
         if executor.runs_at_once:

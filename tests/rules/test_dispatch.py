@@ -9,11 +9,11 @@ import pytest
 from shared.decide.commands import CancelJob, RecordSilence, RequestRun
 from shared.decide.run import SECOND_LOOK_AFTER
 from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
-from shared.errors import TargetSilent
+from shared.errors import NoRoom, TargetRefused, TargetSilent, TargetUnavailable
 from shared.events import RunRequested
 from shared.ids import Handle, JobName, RunId, WorkflowName, run_stream
 from shared.ports import Reference, Report, Request
-from shared.state.run import Claimed, Done, Doubted, Phase, Queued, Run, Submitted
+from shared.state.run import Backoff, Claimed, Done, Doubted, Phase, Queued, Run, Submitted
 from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore
 from shared.usecases.dispatch import SEND_WITHIN, SENDING, Dispatch
 from shared.usecases.loading import Loader, PlanCache
@@ -254,6 +254,63 @@ def test_a_claim_that_took_long_to_be_stored_is_given_back_unsent() -> None:
     world.learn(world.dispatch.start(START))
     assert isinstance(world.phase(), Submitted)
     assert world.target.started[0].send_before == world.now + SEND_WITHIN
+
+
+# --- with a token -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_token_guards_is_asked_again_under_it_when_the_target_is_away() -> None:  # faults 2, 15 and 60
+    """The first request was taken and never answered; the second never arrived; only the token can tell that it is one."""
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    for error in (TargetSilent("no answer"), TargetUnavailable("cannot connect"), TargetUnavailable("throttled")):
+        world.target.answer = lambda _, error=error: _raise(error)  # type: ignore[misc]
+        world.learn(world.dispatch.start(START))
+        phase = world.phase()
+        assert isinstance(phase, Queued)
+        assert phase.attempt == 1
+        world.now = phase.not_before or world.now
+    world.target.answer = lambda _: Handle("c/s")
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Submitted)
+    assert len({request.token for request in world.target.started}) == 1
+
+
+def test_a_target_that_stays_away_is_asked_ever_more_seldom() -> None:  # fault 60
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.target.answer = lambda _: _raise(TargetUnavailable("cannot connect"))
+    while isinstance(world.phase(), Queued) and len(world.target.started) < 100:
+        world.learn(world.dispatch.start(START))
+        phase = world.phase()
+        if isinstance(phase, Queued):
+            world.now = phase.not_before or world.now
+    assert isinstance(world.phase(), Doubted)
+    assert 10 < len(world.target.started) < 20
+    # Back again, it knows nothing of it, at two looks: another attempt is safe.
+    assert isinstance(world.look(seconds(1), status="missing"), Doubted)
+    assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Backoff)
+
+
+def test_a_target_that_has_no_room_says_that_nothing_was_begun_under_the_token() -> None:  # fault 5
+    world = World(takes_token=True)
+    world.target.answer = lambda _: _raise(NoRoom("no room"))
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Backoff)
+
+
+@pytest.mark.parametrize(
+    ("tells", "becomes"),
+    [({"status": "missing"}, Done), ({"status": "running", "handle": "c/s"}, Submitted), (None, Queued)],
+)
+def test_a_target_that_refuses_is_asked_whether_it_took_an_earlier_request(
+    tells: dict[str, Any] | None, becomes: type[Phase]
+) -> None:
+    world = World(takes_token=True)
+    world.target.tells = tells
+    world.target.answer = lambda _: _raise(TargetRefused("the role is gone"))
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), becomes)
 
 
 def _raise(error: BaseException) -> Handle:

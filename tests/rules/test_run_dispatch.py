@@ -10,7 +10,9 @@ from shared.decide.commands import (
     CancelJob,
     CancelRun,
     MarkJob,
+    PostponeStart,
     RecordClaim,
+    RecordRefusal,
     RecordReport,
     RecordSilence,
     RecordStopSent,
@@ -99,6 +101,40 @@ def test_a_refusal_gives_the_claim_back_and_the_same_attempt_is_asked_for_later(
     story.given(seconds(30)).when(claim("load", claimer="two", send_before=SOON)).then(
         claimed("load", claimer="two", send_before=SOON), again="not free"
     )
+
+
+def test_a_start_that_is_not_taken_for_now_is_asked_for_again_under_the_same_token() -> None:  # faults 15 and 60
+    story = one_job()
+    postponed = PostponeStart(LOAD, 1, "throttled", 30)
+    story = story.when(postponed).then(released("load", retry_at=NOON + seconds(30)))
+    assert pending_of_run(story.run, NOON + seconds(29)) == []
+    assert pending_of_run(story.run, NOON + seconds(30)) == [StartAttempt(RUN, LOAD, 1)]
+    story.given(report("load", "submitted", handle="h1")).when(postponed).then_nothing()
+    story.given(CancelJob(LOAD, "ada")).when(postponed).then_nothing()
+
+
+def test_a_refusal_ends_only_what_no_other_request_was_taken_for() -> None:  # faults 2 and 14
+    """Of two dispatchers that were given the same message, one was taken, and the other turned away."""
+    refused = RecordRefusal(LOAD, 1, "capacity", "no room")
+    one_job(retry={"capacity": {"attempts": 1}}).when(refused).then(
+        failed("load", failure="capacity"), finished("failed")
+    )
+    story = one_job().given(report("load", "submitted", handle="h1"))
+    story.when(refused).then_nothing()
+    story.given(report("load", "succeeded", handle="h1")).when(refused).then_nothing()
+
+
+def test_what_was_asked_for_in_vain_ends_when_two_looks_found_nothing() -> None:
+    story = one_job(retry={"capacity": {"attempts": 1}}).given(RecordSilence(LOAD, 1, "no answer"))
+    story.when(RecordRefusal(LOAD, 1, "capacity", "in vain", looked_at=story.now)).then_nothing()
+    story = story.given(SECOND_LOOK_AFTER)
+    story.when(RecordRefusal(LOAD, 1, "capacity", "in vain")).then_nothing()
+    story.when(RecordRefusal(LOAD, 1, "capacity", "in vain", looked_at=story.now - seconds(1))).then_nothing()
+    story.when(RecordRefusal(LOAD, 1, "capacity", "in vain", looked_at=story.now)).then(
+        failed("load", failure="capacity", reason="in vain"), finished("failed")
+    )
+    bound = one_job().given(report("load", "unknown", handle="h1"), SECOND_LOOK_AFTER)
+    bound.when(RecordRefusal(LOAD, 1, "capacity", "in vain", looked_at=bound.now)).then_nothing()
 
 
 def test_a_claim_that_is_given_back_ends_what_nobody_wants_any_more() -> None:

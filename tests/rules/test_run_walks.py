@@ -358,7 +358,7 @@ def test_histories_that_cannot_have_happened_are_refused() -> None:
         (story, told.succeeded("a", 2)),
         (story, told.succeeded("b")),
         (story, told.started("a", started_at=NOON)),
-        (story, told.released("a", retry_at=NOON)),
+        (bound, told.released("a", retry_at=NOON)),
         (story, told.stop_sent("a")),
         (story, told.stop_flagged("a")),
         (story, told.late("a", 1, "succeeded")),

@@ -296,7 +296,10 @@ def test_i1_reports_of_attempts_nobody_decided_are_found() -> None:
     started = AttemptStarted(job=A, attempt=1, started_at=NOON)
     assert checked(ONE, queued(), started) == ["I1 at 3: attempt 1 of a runs without being bound to an execution"]
     released = ClaimReleased(job=A, attempt=1, reason="no", retry_at=NOON)
-    assert checked(ONE, queued(), released) == ["I1 at 3: attempt 1 of a gave back a claim that nobody had"]
+    assert checked(ONE, queued(), released) == []
+    assert checked(ONE, queued(), submitted(), released) == [
+        "I1 at 4: attempt 1 of a gave back a claim, and is bound to an execution"
+    ]
 
 
 def test_handles_beyond_the_bound_are_forgotten_and_counted() -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
+from shared.errors import NoRoom, TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws import AwsError, code_of, failure_of, message_of, tries_once
 from shared.executors.ecs.definition import (
     BRING,
@@ -223,7 +223,7 @@ class EcsExecutor:
         ]
         told = "ECS did not take the task: " + "; ".join(reasons)
         if all(reason.startswith(_NO_ROOM) for reason in reasons):
-            raise TargetUnavailable(told)
+            raise NoRoom(told)
         raise TargetRefused(told)
 
     def _not_run(self, error: Exception) -> Exception:

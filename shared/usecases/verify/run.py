@@ -433,8 +433,8 @@ class RunChecker:
             case ClaimReleased():
                 if current.doubt is not None:
                     yield "I2", f"{name} left its doubt because a claim was given back"
-                elif current.claim is None:
-                    yield "I1", f"{name} gave back a claim that nobody had"
+                elif current.handle is not None:
+                    yield "I1", f"{name} gave back a claim, and is bound to an execution"
                 current.claim = current.doubt = None
             case AttemptSubmitted():
                 yield from self._submitted(event, current, evidence)
