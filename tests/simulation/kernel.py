@@ -7,7 +7,7 @@ seed plays the same history.
 
 import heapq
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +59,9 @@ class Kernel:
         """Where crash points are enumerated, the name of each that was passed."""
         self.crash_at: int | None = None
         """The number of the point at which its process is killed."""
+        self.calls = 0
+        self.fail_at: tuple[int, str] | None = None
+        """The number of the call to a target that fails, and how."""
         self.orderly = False
         """No chance at all: calls take no time, and nothing goes wrong but what was asked for."""
         self._planned: list[tuple[datetime, int, Callable[[], None]]] = []
@@ -145,6 +148,44 @@ class Kernel:
         self.after(0, lambda: self._go_on(process))
         return process
 
+    def side_by_side(self, tasks: Sequence[Callable[[], None]], *, workers: int = 8) -> None:
+        """Carry out tasks as the threads of one process do, and wait for all of them. When one is killed, the process is."""
+        process = self.running
+        if process is None or self.orderly or len(tasks) <= 1:
+            for task in tasks:
+                task()
+            return
+        left = deque(tasks)
+        errors: list[BaseException] = []
+        threads: list[Process] = []
+        ended = 0
+
+        def work() -> None:
+            while left and not errors:
+                left.popleft()()
+
+        def over(error: BaseException | None) -> None:
+            nonlocal ended
+            ended += 1
+            if error is not None:
+                errors.append(error)
+            if isinstance(error, Crash):
+                for thread in threads:
+                    thread.dies_at = self.now
+            if ended == len(threads):
+                self._go_on(process)
+
+        seconds = (process.dies_at - self.now).total_seconds()
+        threads += [
+            self.spawn(process.name, work, seconds_max=seconds, over=over) for _ in range(min(workers, len(tasks)))
+        ]
+        self._hub.switch()
+        for error in errors:
+            if isinstance(error, Crash):
+                raise error
+        for error in errors:
+            raise error
+
     def kill(self, process: Process) -> None:
         """End it where it stands, the next time it would go on."""
         process.dies_at = self.now
@@ -189,6 +230,22 @@ class Kernel:
             yield
         finally:
             self.running = before
+
+
+class Turns:
+    """A lock for processes: a real one would stop the kernel, which is what lets its holder go on."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._held = False
+
+    def __enter__(self) -> None:
+        while self._held:
+            self._kernel.point("waits for its turn")
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,10 @@ class Client:
         name = f"{service}.{operation}"
 
         def call(**arguments: Any) -> Any:
+            if kernel.running is not None:
+                kernel.calls += 1
+                if kernel.fail_at is not None and kernel.fail_at[0] == kernel.calls:
+                    return _failing(kernel.fail_at[1], service, operation, method, arguments)
             kernel.point(f"before {name}", seconds=TARGET_SECONDS)
             if kernel.during(self._model.outage) or kernel.happens(f"{service} unreachable"):
                 raise EndpointConnectionError(endpoint_url=f"https://{service}.invalid")
@@ -111,6 +115,31 @@ class Client:
             return answer
 
         return call
+
+
+FAILURES = (
+    "unreachable",
+    "throttles",
+    "answers 500 and did nothing",
+    "answers 500 and did it",
+    "is silent after doing it",
+    "is silent and did nothing",
+)
+"""How one call may fail, where the failures of every call are enumerated."""
+
+
+def _failing(how: str, service: str, operation: str, method: Any, arguments: dict[str, Any]) -> Any:
+    if how in ("answers 500 and did it", "is silent after doing it"):
+        method(**arguments)
+    match how:
+        case "unreachable":
+            raise EndpointConnectionError(endpoint_url=f"https://{service}.invalid")
+        case "throttles":
+            raise error_of("ThrottlingException", "Rate exceeded", operation, 400)
+        case "answers 500 and did nothing" | "answers 500 and did it":
+            raise error_of("InternalFailure", "internal error", operation, 500)
+        case _:
+            raise ReadTimeoutError(endpoint_url=f"https://{service}.invalid")
 
 
 def error_of(code: str, message: str, operation: str, status: int = 400) -> ClientError:

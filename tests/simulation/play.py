@@ -1,0 +1,251 @@
+"""One play: a deployment, a workload and faults from a seed; afterwards the faults end, people tidy up, and everything is checked.
+
+What must hold: every run ends; nothing is under way anywhere that a run does not know; each attempt was executed once at most; what a run says
+of an attempt is what the target did; and `runfold verify` finds nothing in the whole history.
+"""
+
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from shared.codec import events_in
+from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, TargetUnavailable, UnknownEvents
+from shared.ids import RunId, Token, attempt_token
+from shared.state.run import Run
+from shared.usecases.loading import Loader, PlanCache
+from shared.usecases.verify import verify
+from tests.engine.fakes import derived
+from tests.simulation.deployment import Deployment
+from tests.simulation.kernel import BEGIN, Fault, Kernel
+from tests.simulation.models.model import Execution
+from tests.simulation.workload import Workload
+
+HOURS = 5.0
+TIDY_AFTER = timedelta(hours=30)
+"""After this nothing goes wrong any more, and people tidy up."""
+SETTLED_WITHIN = timedelta(days=6)
+LIKELY = {
+    "crash": 0.01,
+    "stall": 0.002,
+    "a store is throttled": 0.02,
+    "a write goes unanswered": 0.01,
+    "the SDK puts twice": 0.05,
+    "messages out of order": 0.3,
+    "a message is delivered twice": 0.1,
+    "the queue does not take a message": 0.02,
+    "the queue takes a message and does not say so": 0.02,
+    "a poison record": 0.02,
+    "a batch of the stream is delivered twice": 0.1,
+    "an event of EMR or SSM is lost": 0.3,
+    "an event of ECS is lost": 0.05,
+    "an event is repeated": 0.2,
+    "an event is late": 0.1,
+    "an upload is told twice": 0.3,
+    "a bell is lost": 0.2,
+    "a bell is late": 0.2,
+    "a bell rings twice": 0.3,
+    "a bell rings for a schedule that is gone": 0.5,
+    "a sweep is missed": 0.2,
+    "clocks differ": 1.0,
+}
+OUTAGES = {
+    "outage of targets": timedelta(hours=3),
+    "outage of the stream": timedelta(hours=25),
+    "outage of the scheduler": timedelta(hours=2),
+}
+OF_TARGETS = (
+    "unreachable",
+    "throttles",
+    "answers 500 and did nothing",
+    "answers 500 and did it",
+    "is silent after doing it",
+)
+
+
+class Violated(AssertionError):
+    """Something that must always hold does not."""
+
+
+@dataclass
+class Played:
+    """What one play came to."""
+
+    seed: int
+    injected: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    attempts: int = 0
+    executions: int = 0
+    points: int = 0
+
+
+def faults_of(seed: int) -> list[Fault]:
+    """Some of all faults, each with a chance of its own, and now and then an outage."""
+    rng = random.Random(f"faults of {seed}")
+    if rng.random() < 0.05:
+        return []
+    share, scale = rng.choice((0.15, 0.4, 0.8)), rng.choice((0.3, 1.0, 1.0, 2.0))
+    likely = dict(LIKELY)
+    for service in ("ecs", "emr", "ssm"):
+        likely |= {f"{service} {what}": 0.03 for what in OF_TARGETS}
+    likely |= MODELS
+    chosen = [Fault(name, min(1.0, chance * scale)) for name, chance in likely.items() if rng.random() < share]
+    for name, lasts in OUTAGES.items():
+        if rng.random() < 0.08:
+            begin = BEGIN + timedelta(hours=rng.uniform(0, HOURS))
+            chosen.append(Fault(name, 1.0, begin, begin + lasts))
+    return chosen
+
+
+MODELS: dict[str, float] = {}
+"""Faults of the targets' own, by name."""
+
+
+def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
+    """Play one seed; raises `Violated` or `NeverEnds` with what went wrong."""
+    with quietly():
+        # The handlers spread their retries by the process's own randomness.
+        random.seed(seed)
+        kernel = Kernel(seed, faults=faults_of(seed) if faults is None else faults)
+        workload = Workload(kernel)
+        older = 0.5 if kernel.random.random() < 0.1 else 0.0
+        deployment = Deployment(kernel, workload.behaviour, older_share=older)
+        workload.begin(deployment, HOURS)
+        _let_pass(kernel, timedelta(hours=HOURS))
+        _tidy(kernel, deployment, workload)
+        return judge(seed, kernel, deployment)
+
+
+def _let_pass(kernel: Kernel, time: timedelta) -> None:
+    end = kernel.now + time
+    kernel.at(end, lambda: None)
+    kernel.run(lambda: kernel.now >= end, deadline=end)
+
+
+def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
+    """The rolling deployment ends, schedules end, faults end; operators put dead letters back; people look after what is left."""
+    for name in workload.names:
+        workload.insist(deployment, lambda control, name=name: control.unregister(name, by="ann"))  # type: ignore[misc]
+    _let_pass(kernel, BEGIN + TIDY_AFTER - kernel.now)
+    kernel.faults.clear()
+    deployment.everything_newer()
+    for name in workload.names:
+        workload.insist(deployment, lambda control, name=name: control.unregister(name, by="ann"))  # type: ignore[misc]
+    tidied = 0
+
+    def tidy() -> None:
+        nonlocal tidied
+        tidied += 1
+        deployment.redrive()
+        if tidied >= 2:
+            workload.wind_up(deployment, runs_of(deployment))
+        kernel.after(6 * 3600, tidy)
+
+    kernel.after(3600, tidy)
+
+    def settled() -> bool:
+        quiet = deployment.idle and not deployment.effects.dead and not deployment.reports.dead
+        return (
+            quiet
+            and deployment.tables.dues.next_at() is None
+            and kernel.now > BEGIN + TIDY_AFTER + timedelta(minutes=30)
+        )
+
+    if not kernel.run(settled, deadline=BEGIN + TIDY_AFTER + SETTLED_WITHIN):
+        left = [
+            f"{run}: " + ", ".join(f"{name} {job.status}" for name, job in state.jobs.items())
+            for run, state in runs_of(deployment).items()
+            if not state.finished
+        ]
+        rows = deployment.tables.dues.due(kernel.now + timedelta(days=9999))
+        raise Violated(f"not settled by {kernel.now}: {left}, due {rows}, idle {deployment.idle}")
+
+
+def runs_of(deployment: Deployment) -> dict[RunId, Run]:
+    loader = Loader(deployment.tables.events, PlanCache(deployment.tables.documents))
+    found = {}
+    for stream in deployment.tables.events.streams("run"):
+        state = loader.load(stream).state
+        assert isinstance(state, Run)
+        found[state.run] = state
+    return found
+
+
+def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
+    tables = deployment.tables
+    plans = PlanCache(tables.documents)
+    found = [
+        str(violation)
+        for violation in verify(
+            tables.events, plans, now=kernel.now, dues=tables.dues, views=tables.views, derive=derived(plans)
+        )
+    ]
+    runs = runs_of(deployment)
+    found += [f"{run} has not ended" for run, state in runs.items() if not state.finished]
+    found += _untrue(runs, deployment)
+    found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
+    if found:
+        raise Violated("\n".join(found[:20]))
+    played = Played(seed, kernel.injected, kernel.reached, runs=len(runs), points=kernel.points)
+    for stream in tables.events.streams("run"):
+        for record in tables.events.read(stream):
+            played.events.update(type(event).__name__ for event in events_in(record.body))
+    played.attempts = sum(len(job.attempts) for state in runs.values() for job in state.jobs.values())
+    played.executions = len(deployment.ledger.executions)
+    return played
+
+
+_ALLOWED = (StoreUnavailable, Conflict, TargetSilent, TargetUnavailable, UnknownEvents, NotFound)
+"""What may end an invocation: it is repeated, or a sweep follows."""
+
+
+def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
+    """What histories say of attempts against what targets did."""
+    by_token: dict[Token, list[Execution]] = {}
+    for execution in deployment.ledger.executions:
+        by_token.setdefault(execution.token, []).append(execution)
+    for executions in by_token.values():
+        if len(executions) > 1:
+            yield f"executed {len(executions)} times: {executions}"
+        for one in executions:
+            if one.ended_at is None:
+                yield f"still going on, and nobody knows: {one}"
+    known = set()
+    for run, state in runs.items():
+        for name, job in state.jobs.items():
+            for attempt in job.attempts:
+                token = attempt_token(run, name, attempt.attempt)
+                known.add(token)
+                done = by_token.get(token, [])
+                if (
+                    attempt.status == "succeeded"
+                    and (not done or done[0].outcome != "succeeded")
+                    and not attempt.assumed
+                ):
+                    yield f"{run} {name} {attempt.attempt} succeeded, but was {done}"
+                if attempt.failure == "user" and (not done or done[0].outcome not in ("failed", "never started")):
+                    yield f"{run} {name} {attempt.attempt} failed by itself, but was {done}"
+                never = attempt.failure in ("capacity", "refused") and not attempt.assumed and attempt.handle is None
+                if never and done and done[0].outcome != "never started" and not attempt.late:
+                    yield f"{run} {name} {attempt.attempt} was never taken ({attempt.reason}), but was {done}"
+    for token in by_token.keys() - known:
+        yield f"executed for no attempt: {by_token[token]}"
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Functions write their logs and metrics, which nobody reads here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        logging.disable(before)
