@@ -25,7 +25,7 @@ class _Kind:
 
 
 _NOT_A_VALUE = (
-    r"(?!arn:|env:|file:|ssm:|\{\{|\$|\*|<|`|\(withheld|null|none|true|false)"
+    r"(?!arn:|env:|file:|ssm:|\{\{|\$|\*|<|`|\(withheld|null|none|true|false|/[\w.-]+/|\.{1,2}/)"
     # Without a quotation mark it may be code, such as `password=read(...)`, and behind a colon and a space prose.
     r"(?(quoted)|(?![A-Za-z_]\w{0,64}[.(\[]))(?:(?<!:\s)|(?=\S{0,64}[0-9]))"
 )

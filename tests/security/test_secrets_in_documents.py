@@ -118,6 +118,7 @@ def test_i13_a_text_that_cannot_be_read_is_not_repeated(cut: bytes) -> None:
         {"command": ["sh", "-c", 'PGPASSWORD="$SECRET" psql; curl -H "Authorization: Bearer $TOKEN"']},
         {"command": ["python", "-c", 'connect(password=os.environ["PGPASSWORD"], api_key=read_key())']},
         {"command": ["psql", "--password=$(cat /run/secret)", "https://example.com:8443/a@b"]},
+        {"command": ["check", "--passwd=/etc/passwd", "--password=../secret/file"]},
         {"description": "Ask the data team for the password: it is in the vault. AKIA keys are not needed."},
         {"inputs": [{"path": "f", "url": "https://example.com/f", "sha256": "0123456789abcdef" * 4}]},
     ],
