@@ -281,7 +281,7 @@ def test_a_job_whose_engine_and_wrapper_are_both_killed_is_in_doubt_and_never_ru
 
 def test_a_program_that_outlives_engine_and_wrapper_is_taken_up_and_ends_as_doubt(world: World) -> None:
     world.start_engine()
-    run = world.request([world.appending("orphan", 1.0, [])])
+    run = world.request([world.appending("orphan", 6.0, [])])
     world.wait_until(lambda: world.lines().get("orphan") == ["1"])
     wrapper, _ = world.wrappers()[0]
     world.kill_engine()

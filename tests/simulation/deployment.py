@@ -21,7 +21,7 @@ from shared.errors import InvalidInput, NotFound, Rejected, UnknownEvents
 from shared.executors.aws_events import AwsEvents
 from shared.executors.ecs import EcsExecutor, EcsSettings
 from shared.executors.emr import EmrExecutor
-from shared.executors.ssm import SsmExecutor, SsmHost, SsmSettings
+from shared.executors.ssm import SsmExecutor, SsmSettings
 from shared.ids import StreamName, WorkflowName
 from shared.ports import PAGE_MAX, Record
 from shared.schedule import due
@@ -113,18 +113,23 @@ class Sandbox(Aws):
             effects_wait=True,
         )
         vars(self)["control"] = Control(self.transact, self.documents, new_id=deployment.new_id)
+
+        def clock() -> float:
+            return (kernel.now - BEGIN).total_seconds()
+
         executors: dict[str, Any] = {
             "ecs": EcsExecutor(
                 Client(deployment.ecs, kernel),  # type: ignore[arg-type]
                 EcsSettings(subnets=("subnet-1",), execution_role="arn:aws:iam::1:role/pull"),
                 None,
             ),
-            "emr": EmrExecutor(Client(deployment.emr, kernel), None, now=self.now),  # type: ignore[arg-type]
+            "emr": EmrExecutor(Client(deployment.emr, kernel), None, now=self.now, clock=clock),  # type: ignore[arg-type]
             "ssm": SsmExecutor(
                 Client(deployment.ssm, kernel),  # type: ignore[arg-type]
-                SsmSettings(hosts={HOST: SsmHost(instance="i-0123456789abcdef0")}),
+                SsmSettings(hosts=deployment.ssm.host_list),
                 None,
                 now=self.now,
+                clock=clock,
             ),
         }
         # A lock of threads would stop the one thread that all processes share.
@@ -235,6 +240,7 @@ class Deployment:
         self.kernel = kernel
         self.tables = Tables(kernel)
         self.ledger = Ledger()
+        self.skewed = "clocks differ" in kernel.faults
         self.older_share = older_share
         self._ids = random.Random(kernel.random.random())
         self._numbers = 0
@@ -301,8 +307,7 @@ class Deployment:
     def _cold(self, function: str) -> Sandbox:
         self._numbers += 1
         kernel = self.kernel
-        skewed = "clocks differ" in kernel.faults
-        skew = timedelta(seconds=kernel.random.uniform(-150, 150) if skewed and not kernel.orderly else 0)
+        skew = timedelta(seconds=kernel.random.uniform(-150, 150) if self.skewed and not kernel.orderly else 0)
         older = self.older_share > 0 and function != "api" and kernel.random.random() < self.older_share
         sandbox = Sandbox(self, function, self._numbers, skew, older=older)
         self._sandboxes[function].append(sandbox)

@@ -5,7 +5,7 @@ The process ends before and after each call of a port or of a target's API (faul
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -65,8 +65,7 @@ def played(target: str, kind: Kind, prepare: Callable[[Kernel], None]) -> tuple[
     ]
     if kind.cancel_after is not None:
         asks.append((kind.cancel_after, lambda control: control.cancel(RUN, by="ann", reason="a mistake")))
-    for seconds, ask in asks:
-        kernel.after(seconds, lambda ask=ask: insist(kernel, deployment, ask))  # type: ignore[misc]
+    insist(kernel, deployment, asks)
 
     def settled() -> bool:
         return (
@@ -77,12 +76,19 @@ def played(target: str, kind: Kind, prepare: Callable[[Kernel], None]) -> tuple[
     return kernel, deployment
 
 
-def insist(kernel: Kernel, deployment: Deployment, ask: Callable[[Control], Any]) -> None:
+def insist(kernel: Kernel, deployment: Deployment, asks: Sequence[tuple[float, Callable[[Control], Any]]]) -> None:
+    """Ask for one thing after the other, each until it is answered."""
+    if not asks:
+        return
+    (seconds, ask), *following = asks
+
     def over(_: Any, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, Rejected | NotFound | InvalidInput):
-            kernel.after(1, lambda: insist(kernel, deployment, ask))
+            kernel.after(1, lambda: deployment.call(ask, over))
+        else:
+            insist(kernel, deployment, following)
 
-    deployment.call(ask, over)
+    kernel.after(seconds, lambda: deployment.call(ask, over))
 
 
 def end_of(deployment: Deployment) -> tuple[str | None, dict[str, tuple[str, int]]]:
