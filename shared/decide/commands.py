@@ -96,6 +96,8 @@ class RecordSilence:
     job: JobName
     attempt: int
     reason: str
+    claimer: str | None = None
+    """Whose request was not answered, where a claim guards it; empty: a look that found out nothing. None: whoever has the claim."""
 
 
 @dataclass(frozen=True, slots=True)

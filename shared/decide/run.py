@@ -382,6 +382,9 @@ def _record_refusal(draft: RunDraft, command: RecordRefusal) -> None:
 
 def _record_silence(draft: RunDraft, command: RecordSilence) -> None:
     phase = _current(draft, command.job, command.attempt)
+    if isinstance(phase, Claimed) and command.claimer not in {None, phase.claimer} and draft.now < phase.send_before:
+        # Whoever has the claim by now may still send: looks that count from here would come before his request.
+        return
     # Where somebody has heard of it meanwhile, silence tells nothing new.
     if isinstance(phase, Queued | Claimed):
         _doubt(draft, command.job, phase, command.reason)

@@ -108,7 +108,7 @@ class Dispatch:
             # With a token the same request is simply sent again, by the sweep; without one nobody can know.
             if executor.takes_token:
                 return []
-            return [(run.run, RecordSilence(effect.job, effect.attempt, str(error)))]
+            return [(run.run, RecordSilence(effect.job, effect.attempt, str(error), self._claimer))]
         return [(run.run, self._accepted(effect, executor, handle))]
 
     def _after_the_window(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor) -> list[Learnt]:
@@ -181,7 +181,7 @@ class Dispatch:
         `looked_at`: when the look began that it answers; None: the target told by itself, or just now.
         """
         if report.cut_short:
-            return (report.run, RecordSilence(report.job, report.attempt, report.reason))
+            return (report.run, RecordSilence(report.job, report.attempt, report.reason, claimer=""))
         return (report.run, _command(report, looked_at))
 
     def reference(self, run_id: RunId, job: JobName, attempt: int) -> Reference | None:

@@ -175,6 +175,16 @@ def test_a_doubt_is_not_left_by_who_has_not_looked() -> None:
     story.when(claim("load", claimer="two", send_before=later, looked_at=looked_at)).then_rejected("not free")
 
 
+def test_silence_that_is_told_late_does_not_touch_the_claim_of_another() -> None:
+    """Looks would count from then on, and the other may send after the last of them."""
+    story = one_job().given(claim("load", claimer="two", send_before=SOON))
+    for claimer in ("one", ""):
+        silence = RecordSilence(LOAD, 1, "timed out", claimer)
+        story.when(silence).then_nothing()
+        story.given(minutes(1)).when(silence).then(doubted("load"))
+    story.when(RecordSilence(LOAD, 1, "timed out", "two")).then(doubted("load"))
+
+
 def test_a_look_ends_nothing_that_may_have_begun_to_show_since() -> None:
     """The process that looked was held up between its look and its commit."""
     story = one_job().given(claim("load", send_before=SOON), RecordSilence(LOAD, 1, "timed out"), CancelRun("ada"))
