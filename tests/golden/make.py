@@ -1,13 +1,12 @@
 """Makes the golden streams: histories that this release wrote, frozen beside what they fold to, for every later release to read.
 
-Run as `python -m tests.golden.make NAME…` for streams that do not exist yet. A golden file is never made anew: if a change of the
-code makes one fail, histories in the world fold differently too, and it is the change that is wrong. The stories together hold every
-event; a new event needs a new story.
+Run as `python -m tests.golden.make` for whatever does not exist yet (README.md beside this file). A golden file is never made anew: if a change
+of the code makes one fail, histories in the world fold differently too, and it is the change that is wrong. The stories together hold
+every event with every field filled and left out; a new event or field needs a new story.
 """
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,28 +22,51 @@ from shared.decide.commands import (
     DropHeldRun,
     MarkJob,
     PauseWorkflow,
+    PostponeStart,
+    RecordRefusal,
+    RecordReport,
     RecordSilence,
     RecordStopSent,
     RejectDocument,
     ReleaseClaim,
     RemoveDocument,
+    ReopenRun,
     ResumeWorkflow,
     Tick,
     UnregisterWorkflow,
 )
 from shared.decide.document import DocumentDraft
-from shared.events import Event
+from shared.events import (
+    AttemptCancelled,
+    AttemptFailed,
+    Event,
+    HeldRunDropped,
+    JobSettled,
+    RunReleased,
+    StopFlagged,
+    StopRequested,
+    UnknownEvent,
+    WatermarkMoved,
+    WorkflowPaused,
+    WorkflowRegistered,
+    WorkflowResumed,
+    WorkflowUnregistered,
+)
 from shared.ids import Digest, JobName, RunId, WorkflowName
 from shared.state.document import Upload, fold_document
-from shared.state.run import Run, fold
+from shared.state.run import FOLD_VERSION, NotRequested, Plans, Run, fold
+from shared.state.snapshot import dump
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.document import Workflow
 from shared.workflow.plan import Plan, compile_plan
+from tests.golden.seen import AnyState, seen
 from tests.rules.sentences import (
     NOON,
+    WORKFLOW,
     claim,
     document,
     ended,
+    fact,
     given,
     given_workflow,
     hours,
@@ -161,13 +183,231 @@ def an_uploads_life() -> tuple[list[Plan], Commits]:
     return [], commits
 
 
+def every_end() -> tuple[list[Plan], Commits]:
+    """How attempts and jobs can end, each field told and untold; what no rule of today emits stands as it would be stored."""
+    lost = {"policy": "assume_lost", "after_minutes": 5}
+    plan = document(
+        *(job(name) for name in ("well", "ill", "outside", "quiet", "uncapable", "refused", "marked")),
+        job("given-up", doubt=lost),
+        job("stopped", doubt=lost),
+        job("later", after=["marked"]),
+        job("last"),
+        *(job(name, after=["last"]) for name in ("s1", "s2", "s3", "s4")),
+    )
+    day = {"scheduled_at": NOON, "interval_start": NOON - hours(24), "interval_end": NOON}
+    request = {"trigger": "backfill", "previous_success_at": NOON - hours(24), **day}
+    story = given(requested(plan, request=request), minutes(1))
+    began, over = story.now + minutes(1), story.now + minutes(2)
+    times: dict[str, Any] = {"started_at": began, "ended_at": over}
+    story = story.given(minutes(2), report("well", "succeeded", handle="h-1", **times))
+    outputs = {"rows": 0}
+    story = story.given(report("ill", "failed", handle="h-2", exit_code=1, reason="no rows", outputs=outputs, **times))
+    story = story.given(
+        report("outside", "submitted", handle="h-3"), report("outside", "cancelled", exit_code=137, **times)
+    )
+    story = story.given(RecordRefusal(JobName("uncapable"), 1, "capacity", "no room"))
+    story = story.given(report("refused", "failed", failure="refused", reason="no such image"))
+    story = story.given(fact(AttemptFailed, job="marked", attempt=1, failure="cancelled"))
+    story = story.given(MarkJob(JobName("outside"), "failed", "bob", "it did not do what it should"))
+    story = story.given(report("given-up", "running", handle="h-4", started_at=began), seconds(1))
+    story = story.given(report("given-up", "unknown", handle="h-4", reason="the host rebooted"))
+    story = story.given(RecordSilence(JobName("stopped"), 1, "timed out"), CancelJob(JobName("stopped"), "ada"))
+    story = story.given(
+        fact(StopRequested, job="quiet", attempt=1, cause="mark"), fact(StopFlagged, job="quiet", attempt=1)
+    )
+    story = story.given(fact(AttemptCancelled, job="quiet", attempt=1))
+    story = story.given(report("ill", "running", handle="h-stray"), minutes(6), Advance())
+    story = story.given(report("given-up", "succeeded", handle="h-4", exit_code=0))
+    for name, outcome in zip(("s1", "s2", "s3", "s4"), ("succeeded", "failed", "timed_out", "cancelled"), strict=True):
+        story = story.given(fact(JobSettled, job=name, outcome=outcome))
+    return [plan], list(story.given(report("last", "succeeded", handle="h-9")).history)
+
+
+def asked_again() -> tuple[list[Plan], Commits]:
+    """Starts that were put off, claims after looks, doubts and what ended them."""
+    plan = document(
+        job("put-off", type="ecs"),
+        job("away", type="ecs", retry={"capacity": {"attempts": 2, "delay_seconds": 1}}),
+        *(job(name) for name in ("bound", "seen-to-end", "in-vain", "nobody-wants")),
+        job("waits-for-a-place", retry=2),
+        parallelism=6,
+    )
+    names = ("bound", "seen-to-end", "in-vain", "nobody-wants")
+    story = given(requested(plan), seconds(1))
+    story = story.given(PostponeStart(JobName("put-off"), 1, "throttled", 30.0), seconds(31))
+    story = story.given(
+        PostponeStart(JobName("put-off"), 1, "away", 60.0), PostponeStart(JobName("away"), 1, "away", 5.0)
+    )
+    for name in names:
+        story = story.given(claim(name, send_before=story.now + minutes(1)))
+        story = story.given(RecordSilence(JobName(name), 1, "timed out"))
+    story = story.given(CancelJob(JobName("nobody-wants"), "ada", "not today"), minutes(2))
+    looked_at = story.now
+    for name in ("bound", "seen-to-end", "in-vain"):
+        again = claim(name, 1, "two", send_before=story.now + minutes(1), looked_at=looked_at)
+        story = story.given(again, seconds(1), RecordSilence(JobName(name), 1, "timed out again"))
+    story = story.given(RecordReport(JobName("nobody-wants"), 1, "missing", looked_at=looked_at), seconds(5))
+    story = story.given(claim("waits-for-a-place", send_before=story.now + minutes(1)))
+    story = story.given(report("put-off", "running", handle="h-1", started_at=story.now))
+    story = story.given(RecordRefusal(JobName("away"), 1, "capacity", "no room"), seconds(5), Advance())
+    story = story.given(PostponeStart(JobName("away"), 2, "throttled", 5.0), CancelJob(JobName("away"), "ada"))
+    story = story.given(report("away", "missing", 2))
+    story = story.given(report("bound", "running", handle="h-2"), report("seen-to-end", "succeeded", handle="h-3"))
+    story = story.given(
+        minutes(2), RecordRefusal(JobName("in-vain"), 1, "capacity", "in vain", looked_at=story.now + minutes(2))
+    )
+    story = story.given(report("bound", "unknown", handle="h-2"), report("bound", "running", handle="h-2"))
+    story = story.given(
+        report("bound", "failed", handle="h-2", exit_code=2), report("put-off", "succeeded", handle="h-1")
+    )
+    story = story.given(
+        report("waits-for-a-place", "failed", handle="h-5", failure="infrastructure", reason="the host is gone")
+    )
+    return [plan], list(story.given(CancelRun("ada")).history)
+
+
+def from_every_phase() -> tuple[list[Plan], Commits]:
+    """Ends, stops and marks that meet attempts in the phases where they are rare."""
+    ends = ("q-ended", "c-ended", "d-ended", "c-failed", "c-cancelled")
+    stops = ("q-stopped", "c-stopped", "s-stopped", "d-stopped")
+    plan = document(
+        *(job(name, type="ecs") for name in (*ends, *stops, "again")),
+        job("ready-marked"),
+        job("ready-settled"),
+        job("joins", after=["ready-marked", "again"], when="all_done"),
+        parallelism=10,
+    )
+    story = given(requested(plan), seconds(1))
+    for name in ("c-ended", "c-failed", "c-cancelled", "c-stopped"):
+        story = story.given(claim(name, send_before=story.now + minutes(1)))
+    story = story.given(report("s-stopped", "submitted", handle="h-1"))
+    story = story.given(report("d-stopped", "running", handle="h-2"), report("d-stopped", "unknown", handle="h-2"))
+    story = story.given(report("d-stopped", "running", handle="h-3"), RecordSilence(JobName("d-ended"), 1, "timed out"))
+    story = story.given(MarkJob(JobName("ready-marked"), "skipped", "bob", "not today"))
+    story = story.given(CancelJob(JobName("ready-settled"), "ada"), seconds(1))
+    for name in stops:
+        story = story.given(CancelJob(JobName(name), "ada"), RecordStopSent(JobName(name), 1))
+    story = story.given(report("c-cancelled", "cancelled"), report("c-failed", "failed", exit_code=1))
+    for name in ("q-ended", "c-ended", "d-ended"):
+        story = story.given(report(name, "succeeded", exit_code=0))
+    story = story.given(minutes(15), Advance())
+    for name in stops:
+        story = story.given(MarkJob(JobName(name), "failed", "bob", "nobody confirms it"))
+    story = story.given(report("again", "failed", failure="infrastructure"), report("again", "running", handle="h-4"))
+    return [plan], list(story.given(MarkJob(JobName("again"), "succeeded", "bob", "it is there")).history)
+
+
+def rounds() -> tuple[list[Plan], Commits]:
+    """Run again on other documents, with other parameters; jobs that go and come back; marks at every time."""
+    region = {"type": "object", "properties": {"region": {"type": "string"}}}
+    one = document(job("a"), job("b", after=["a"]), job("c", after=["b"]), job("d", after=["a"]), parameters=region)
+    two = document(job("a"), job("c", after=["a"]), job("e", after=["c"], when="any_failed"))
+    story = given(requested(one, request={"parameters": {"region": "eu"}}), report("a", "succeeded", handle="h-1"))
+    story = story.given(report("b", "failed", handle="h-2"), report("d", "succeeded", handle="h-3", outputs={"x": [1]}))
+    again = ReopenRun((JobName("c"),), False, two.digest, 2, ("b: removed",), "ada", "a new source", "", {})
+    story = story.given(
+        hours(1), again, minutes(1), report("c", "failed", handle="h-4"), report("e", "succeeded", handle="h-5")
+    )
+    story = story.given(MarkJob(JobName("c"), "succeeded", "bob", "loaded by hand"), minutes(1))
+    back = ReopenRun((JobName("a"),), True, one.digest, 3, (), "ada", "", "r-3", {"region": "us"})
+    story = story.given(hours(1), back, report("a", "succeeded", 2, handle="h-6"), minutes(1))
+    story = story.given(
+        MarkJob(JobName("c"), "skipped", "bob", "not needed"), report("b", "succeeded", 2, handle="h-7")
+    )
+    story = story.given(report("d", "submitted", 2, handle="h-8"), report("b", "failed", 1, handle="h-2b"))
+    return [one, two], list(story.given(CancelRun("ada"), report("d", "cancelled", 2, handle="h-8")).history)
+
+
+def without_words() -> tuple[list[Plan], Commits]:
+    """A workflow whose people gave no reasons and no names, whose schedule ends, and whose runs end in every way."""
+    plan = document(job("load"), schedule={"at": "2026-03-02T13:00:00Z"}, overlap="queue")
+    runs = [RunId(f"nightly@by-hand-{number}") for number in range(5)]
+    story = given_workflow(register(plan), hours(2), Tick())
+    for run in runs:
+        story = story.given(AdmitRun(request_of(plan, run)))
+    story = story.given(fact(HeldRunDropped, run=runs[4]), ended("nightly@2026-03-02T13:00:00Z", "cancelled"))
+    story = story.given(ended(runs[0], "lost"), fact(RunReleased, run=runs[1], outcome="succeeded"), Tick())
+    story = story.given(
+        ended(runs[2], "cancelled"), fact(WorkflowPaused), fact(WorkflowResumed), fact(WorkflowUnregistered)
+    )
+    again = fact(WorkflowRegistered, workflow=WORKFLOW, document=plan.digest, version=2, source="etag-7")
+    return [plan], list(story.given(again, fact(WatermarkMoved, until=story.now)).history)
+
+
+def a_newer_release() -> tuple[list[Plan], Commits]:
+    """A history that this code may show and must not decide on."""
+    plan = document(job("load"))
+    history = list(given(requested(plan), report("load", "submitted", handle="h-1")).history)
+    newer = UnknownEvent(type="JobTeleported", fields={"job": "load", "deep": {"x": [1, None, "ü"]}})
+    return [plan], [*history, (NOON + minutes(1), (newer,))]
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
     "run-cancelled-and-reopened": cancelled_and_reopened,
+    "run-every-end": every_end,
+    "run-asked-again": asked_again,
+    "run-from-every-phase": from_every_phase,
+    "run-rounds": rounds,
+    "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
+    "workflow-without-words": without_words,
     "document-a-life": an_uploads_life,
 }
+
+
+Timed = list[tuple[datetime, tuple[Event, ...]]]
+
+
+def commits_of(golden: Mapping[str, Any]) -> Timed:
+    return [
+        (datetime.fromisoformat(commit["at"]), codec.events_in(json.dumps(commit["events"], ensure_ascii=False)))
+        for commit in golden["commits"]
+    ]
+
+
+def plans_of(golden: Mapping[str, Any]) -> Plans:
+    return {
+        Digest(one["digest"]): compile_plan(Workflow.model_validate(one["document"]), Digest(one["digest"]))
+        for one in golden["documents"]
+    }.__getitem__
+
+
+def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
+    """The state after each commit, up to the first that holds an event of a newer release."""
+    plans, found = plans_of(golden), list[AnyState]()
+    state: Any = {"run": NotRequested(), "workflow": NotRegistered(), "document": Upload()}[kind]
+    for at, events in commits_of(golden):
+        if any(isinstance(event, UnknownEvent) for event in events):
+            break
+        timed = [(at, event) for event in events]
+        match kind:
+            case "run":
+                state = fold(timed, plans, state)
+            case "workflow":
+                state = fold_workflow(timed, state)
+            case _:
+                state = fold_document(timed, state)
+        found.append(state)
+    return found
+
+
+def changes_of(states: list[AnyState]) -> list[dict[str, Any]]:
+    """What each state says that the one before it did not: keys of the whole, and jobs; a job that is not there any more is `gone`."""
+    changes: list[dict[str, Any]] = []
+    before: dict[str, Any] = {}
+    for state in states:
+        now = dict(seen(state))
+        change = {key: value for key, value in now.items() if before.get(key, ...) != value}
+        if "jobs" in change:
+            old = {one["job"]: one for one in before.get("jobs", [])}
+            new = {one["job"]: one for one in now["jobs"]}
+            gone = [{"job": name, "gone": True} for name in old if name not in new]
+            change["jobs"] = [one for name, one in new.items() if old.get(name) != one] + gone
+        changes.append(change)
+        before = now
+    return changes
 
 
 def outcome_of(kind: str, documents: list[Any], commits: list[Any]) -> Any:
@@ -264,15 +504,62 @@ def make(name: str) -> Path:
         for plan in plans
     ]
     commits = [{"at": at.isoformat(), "events": json.loads(codec.body_of(events))} for at, events in history]
-    outcome = outcome_of(name.partition("-")[0], documents, commits)
+    changes = changes_of(states_of(kind_of(name), {"documents": documents, "commits": commits}))
+    return _write(name, {"documents": documents, "commits": commits, "states": changes})
+
+
+def kind_of(name: str) -> str:
+    """Of a golden file: `run`, `workflow`, `document` or `snapshots`."""
+    return name.partition("-")[0]
+
+
+def make_snapshots() -> Path:
+    """Snapshots of the golden runs by the fold of today: of each stream's end, and wherever a phase is met for the first time."""
+    kept = []
+    met: set[str] = set()
+    for path in sorted(HERE.glob("run-*.json")):
+        states = states_of("run", json.loads(path.read_text(encoding="utf-8")))
+        for version, state in enumerate(states, 1):
+            assert isinstance(state, Run)
+            phases = {type(one.phase).__name__ for one in state.jobs.values()}
+            if version == len(states) or phases - met:
+                kept.append({"stream": path.stem, "version": version, **_opened(dump(state))})
+            met |= phases
+    return _write(f"snapshots-of-fold-{FOLD_VERSION}", {"fold_version": FOLD_VERSION, "snapshots": kept})
+
+
+def _opened(body: bytes) -> dict[str, str]:
+    """A snapshot in parts that a person can read: its checksum, and the text that it is of."""
+    return {"checksum": body[:CHECKSUM_LENGTH].hex(), "text": body[CHECKSUM_LENGTH:].decode()}
+
+
+CHECKSUM_LENGTH = 32
+
+
+def snapshot_body(kept: Mapping[str, str]) -> bytes:
+    return bytes.fromhex(kept["checksum"]) + kept["text"].encode()
+
+
+def _write(name: str, golden: Mapping[str, Any]) -> Path:
+    """One line for each document, commit, state and snapshot: what somebody compares when a golden file fails."""
+    parts = []
+    for key, value in golden.items():
+        lines = [json.dumps(one, ensure_ascii=False) for one in value] if isinstance(value, list) else []
+        text = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else json.dumps(value)
+        parts.append(f" {json.dumps(key)}: {text}")
     path = HERE / f"{name}.json"
-    frozen = {"documents": documents, "commits": commits, "outcome": outcome}
     with path.open("x", encoding="utf-8") as file:
-        json.dump(frozen, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+        file.write("{\n" + ",\n".join(parts) + "\n}\n")
     return path
 
 
+def main() -> None:
+    for name in STORIES:
+        if not (HERE / f"{name}.json").exists():
+            print(make(name))
+    if not (HERE / f"snapshots-of-fold-{FOLD_VERSION}.json").exists():
+        print(make_snapshots())
+
+
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or STORIES:
-        print(make(wanted))
+    main()

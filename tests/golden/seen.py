@@ -1,0 +1,279 @@
+"""States in words that do not depend on how they are built, for golden files: a state may be built anew, and what it says stays.
+
+Everything that is a JSON object here is a record with fixed keys. A key may be added: older files are compared by the keys that they have.
+None may be renamed or mean something else.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, assert_never
+
+from shared.codec import body_of
+from shared.events import RunRequested
+from shared.state.document import Upload
+from shared.state.run import (
+    Attempt,
+    Backoff,
+    Claimed,
+    Done,
+    Doubted,
+    JobState,
+    NotRequested,
+    Phase,
+    Queued,
+    Ready,
+    Run,
+    RunState,
+    Stop,
+    Submitted,
+    Waiting,
+)
+from shared.state.workflow import NotRegistered, WorkflowState
+
+AnyState = RunState | NotRegistered | WorkflowState | Upload
+
+
+def seen(state: AnyState) -> Any:
+    """The whole state as JSON."""
+    match state:
+        case NotRequested() | NotRegistered():
+            return None
+        case Run():
+            return _run(state)
+        case WorkflowState():
+            return _workflow(state)
+        case Upload():
+            return _upload(state)
+        case _:
+            assert_never(state)
+
+
+def differs(told: Any, now: Any, where: str = "") -> str:
+    """Where what is seen now is not what was told then; empty if it is. Keys that a record had not then are passed over."""
+    if isinstance(told, dict) and isinstance(now, dict):
+        for key, value in told.items():
+            if key not in now:
+                return f"{where}.{key} is gone"
+            if found := differs(value, now[key], f"{where}.{key}"):
+                return found
+        return ""
+    if isinstance(told, list) and isinstance(now, list) and len(told) == len(now):
+        return next(
+            filter(None, (differs(*both, f"{where}[{n}]") for n, both in enumerate(zip(told, now, strict=True)))), ""
+        )
+    return "" if told == now else f"{where}: {told!r} is {now!r} now"
+
+
+def _run(run: Run) -> Any:
+    return {
+        "run": run.run,
+        "request": _request(run.request),
+        "requested_at": _moment(run.requested_at),
+        "document": run.plan.digest,
+        "document_version": run.document_version,
+        "at": _moment(run.at),
+        "status": run.status,
+        "round": run.round,
+        "opened": run.opened,
+        "started_at": _moment(run.started_at),
+        "finished_at": _moment(run.finished_at),
+        "cancel": {"by": run.cancel.by, "reason": run.cancel.reason, "at": _moment(run.cancel.at)}
+        if run.cancel
+        else None,
+        "active": run.active,
+        "unfinished": run.unfinished,
+        "flagged": run.flagged,
+        "doubted": run.doubted,
+        "stopping": run.stopping,
+        "ended": _pairs(run.tally),
+        "live": sorted(run.live),
+        "undecided": [name for name, rank in run.plan.rank.items() if run.unsettled >> rank & 1],
+        "without_place": [name for name, rank in run.plan.rank.items() if run.ready >> rank & 1],
+        "reopen_requests": sorted(run.reopen_requests),
+        "removed": [
+            {"job": name, "attempts": [_attempt(one) for one in run.removed[name]]} for name in sorted(run.removed)
+        ],
+        "jobs": [{"job": name, **_job(run.jobs[name])} for name in run.plan.jobs],
+    }
+
+
+def _job(state: JobState) -> Any:
+    return {
+        "status": state.status,
+        "phase": _phase(state.phase),
+        "attempts": [_attempt(one) for one in state.attempts],
+        "outputs": None if state.outputs is None else json.dumps(state.outputs, ensure_ascii=False, sort_keys=True),
+        "files": _pairs(state.files),
+        "strays": _pairs(state.strays),
+    }
+
+
+def _phase(phase: Phase) -> Any:
+    match phase:
+        case Waiting():
+            counts = {"succeeded": phase.succeeded, "failed": phase.failed, "skipped": phase.skipped}
+            return {"is": "waiting", "since": _moment(phase.since), "remaining": phase.remaining, **counts}
+        case Ready():
+            return {"is": "ready", "since": _moment(phase.since)}
+        case Queued():
+            return {
+                "is": "queued",
+                "attempt": phase.attempt,
+                "queued_at": _moment(phase.queued_at),
+                "stop": _stop(phase.stop),
+                "not_before": _moment(phase.not_before),
+                "reason": phase.reason,
+                "ready_at": _moment(phase.ready_at),
+            }
+        case Claimed():
+            return {
+                "is": "claimed",
+                "attempt": phase.attempt,
+                "queued_at": _moment(phase.queued_at),
+                "stop": _stop(phase.stop),
+                "claimed_at": _moment(phase.claimed_at),
+                "claimer": phase.claimer,
+                "request": json.dumps(phase.request, ensure_ascii=False, sort_keys=True),
+                "send_before": _moment(phase.send_before),
+                "ready_at": _moment(phase.ready_at),
+                "asked_from": _moment(phase.asked_from),
+            }
+        case Submitted():
+            return {
+                "is": "submitted",
+                "attempt": phase.attempt,
+                "queued_at": _moment(phase.queued_at),
+                "stop": _stop(phase.stop),
+                "handle": phase.handle,
+                "submitted_at": _moment(phase.submitted_at),
+                "started_at": _moment(phase.started_at),
+            }
+        case Doubted():
+            return {
+                "is": "doubted",
+                "attempt": phase.attempt,
+                "queued_at": _moment(phase.queued_at),
+                "stop": _stop(phase.stop),
+                "since": _moment(phase.since),
+                "reason": phase.reason,
+                "policy": phase.policy,
+                "resolve_at": _moment(phase.resolve_at),
+                "handle": phase.handle,
+                "submitted_at": _moment(phase.submitted_at),
+                "started_at": _moment(phase.started_at),
+                "request": None
+                if phase.request is None
+                else json.dumps(phase.request, ensure_ascii=False, sort_keys=True),
+                "asked_from": _moment(phase.asked_from),
+            }
+        case Backoff():
+            return {
+                "is": "backoff",
+                "since": _moment(phase.since),
+                "retry_at": _moment(phase.retry_at),
+                "failure": phase.failure,
+                "reason": phase.reason,
+            }
+        case Done():
+            return {
+                "is": "done",
+                "outcome": phase.outcome,
+                "at": _moment(phase.at),
+                "reason": phase.reason,
+                "marked_by": phase.marked_by,
+            }
+        case _:
+            assert_never(phase)
+
+
+def _stop(stop: Stop | None) -> Any:
+    return stop and {
+        "cause": stop.cause,
+        "reason": stop.reason,
+        "requested_at": _moment(stop.requested_at),
+        "flag_at": _moment(stop.flag_at),
+        "sent_at": _moment(stop.sent_at),
+        "flagged_at": _moment(stop.flagged_at),
+    }
+
+
+def _attempt(attempt: Attempt) -> Any:
+    return {
+        "attempt": attempt.attempt,
+        "round": attempt.round,
+        "status": attempt.status,
+        "queued_at": _moment(attempt.queued_at),
+        "recorded_at": _moment(attempt.recorded_at),
+        "handle": attempt.handle,
+        "submitted_at": _moment(attempt.submitted_at),
+        "started_at": _moment(attempt.started_at),
+        "ended_at": _moment(attempt.ended_at),
+        "exit_code": attempt.exit_code,
+        "failure": attempt.failure,
+        "reason": attempt.reason,
+        "late": list(attempt.late),
+        "assumed": attempt.assumed,
+    }
+
+
+def _workflow(state: WorkflowState) -> Any:
+    return {
+        "name": state.name,
+        "versions": [
+            {
+                "number": one.number,
+                "document": one.document,
+                "registered_at": _moment(one.registered_at),
+                "by": one.by,
+                "source": one.source,
+            }
+            for one in state.versions
+        ],
+        "live": state.live.number if state.live else None,
+        "at": _moment(state.at),
+        "changed_at": _moment(state.changed_at),
+        "pause": {"at": _moment(state.pause.at), "by": state.pause.by, "reason": state.pause.reason}
+        if state.pause
+        else None,
+        "watermark": _moment(state.watermark),
+        "next_at": _moment(state.next_at),
+        "holders": [
+            {
+                "run": run,
+                "admitted_at": _moment(state.holders[run].admitted_at),
+                "scheduled_at": _moment(state.holders[run].scheduled_at),
+                "request": _request(state.holders[run].request),
+                "displaced_by": state.holders[run].displaced_by,
+            }
+            for run in sorted(state.holders)
+        ],
+        "held": [
+            {"run": one.run, "request": _request(one.request), "since": _moment(one.since), "reason": one.reason}
+            for one in state.held
+        ],
+        "previous_success_at": _moment(state.previous_success_at),
+    }
+
+
+def _upload(state: Upload) -> Any:
+    return {
+        "upload": state.upload,
+        "at": _moment(state.at),
+        "workflow": state.workflow,
+        "problems": list(state.problems),
+        "removed": state.removed,
+    }
+
+
+def _request(request: RunRequested) -> str:
+    """As it is stored: a request is an event, and its fields have a golden stream of their own."""
+    return body_of([request])[1:-1]
+
+
+def _pairs(mapping: Mapping[str, Any] | None) -> Any:
+    return None if mapping is None else [[key, mapping[key]] for key in sorted(mapping)]
+
+
+def _moment(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
