@@ -271,7 +271,7 @@ def _request(request: RunRequested) -> str:
     return body_of([request])[1:-1]
 
 
-def _pairs(mapping: Mapping[str, Any] | None) -> Any:
+def _pairs(mapping: Mapping[Any, Any] | None) -> Any:
     return None if mapping is None else [[key, mapping[key]] for key in sorted(mapping)]
 
 

@@ -19,7 +19,7 @@ from shared import codec
 from shared.decide.commands import Advance
 from shared.decide.run import decide
 from shared.errors import UnknownEvents
-from shared.events import DocumentEvent, Event, RunEvent, UnknownEvent, WorkflowEvent
+from shared.events import DocumentEvent, Event, RunAdmitted, RunEvent, RunHeld, UnknownEvent, WorkflowEvent
 from shared.ids import CommitId, StreamName
 from shared.ports import FIRST_HASH, Record, Snapshot
 from shared.state.document import Upload, fold_document
@@ -327,7 +327,7 @@ def test_whatever_fold_version_left_a_snapshot_the_state_is_the_one_of_the_event
     monkeypatch.setattr(loading, "SNAPSHOT_EVERY", 1)
     for kept, golden in kept_by(path):
         loaded = _loaded(golden, kept["version"], read(path)["fold_version"], snapshot_body(kept))
-        assert same(loaded, states_of("run", golden)[-1])
+        assert same(loaded, cast("Run", states_of("run", golden)[-1]))
 
 
 def test_a_snapshot_of_another_fold_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ def test_a_snapshot_of_another_fold_version_is_refused(monkeypatch: pytest.Monke
     assert isinstance(other, Run)
     assert same(_loaded(golden, len(states), FOLD_VERSION, dump(other)), other), "under our own number it is believed"
     for number in (*range(1, FOLD_VERSION), FOLD_VERSION + 1):
-        assert same(_loaded(golden, len(states), number, dump(other)), states[-1]), number
+        assert same(_loaded(golden, len(states), number, dump(other)), cast("Run", states[-1])), number
 
 
 def _loaded(golden: Any, version: int, fold_version: int, body: bytes) -> Any:
