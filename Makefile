@@ -23,7 +23,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test e2e soak check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e soak mutants check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -71,6 +71,9 @@ e2e: setup infra-setup e2e-setup ## Deploy the template into an emulator and dri
 
 soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine; prints the throughput
 	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py
+
+mutants: setup ## Put deliberate bugs into copies of the tree, and see that tests notice each (half an hour)
+	@$(BIN)/python -m tests.mutants
 
 check: lint types imports test ## Everything a commit must pass
 
