@@ -71,9 +71,7 @@ def golden_events() -> Iterator[Event]:
     for path in GOLDEN:
         for _, events in commits_of(read(path)):
             yield from events
-            yield from (
-                event.request for event in events if hasattr(event, "request") and isinstance(event.request, BaseModel)
-            )
+            yield from (event.request for event in events if isinstance(event, RunAdmitted | RunHeld))
 
 
 def golden_states() -> Iterator[Any]:
