@@ -25,7 +25,7 @@ from shared.events import (
     StopRequested,
 )
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, workflow_of
-from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Submitted
+from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
 
@@ -258,8 +258,7 @@ def _pending_of_job(
 ) -> list[Effect]:
     match state.phase:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
-            last = phase.stop.sent_at or phase.stop.requested_at
-            if everything or now - last >= timedelta(seconds=HANDOVER_SECONDS):
+            if everything or _stop_again_at(phase.stop, looked - timedelta(microseconds=1)) <= now:
                 return [StopAttempt(run.run, name, phase.attempt)]
             return []
         case Queued(attempt=attempt, queued_at=queued_at, not_before=not_before):
@@ -320,7 +319,7 @@ def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = 
     moments = [deadline.at for deadline in deadlines(state, run.plan.jobs[name], run.round)]
     match state.phase:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:
-            moments.append((phase.stop.sent_at or phase.stop.requested_at) + timedelta(seconds=HANDOVER_SECONDS))
+            moments.append(_stop_again_at(phase.stop, now))
         case Queued(queued_at=queued_at, not_before=not_before):
             moments.append(not_before or queued_at + timedelta(seconds=HANDOVER_SECONDS) + patience)
         case Claimed(send_before=send_before):
@@ -349,6 +348,15 @@ def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> dateti
     assert isinstance(phase, Submitted | Doubted)
     since = phase.submitted_at if isinstance(phase, Submitted) else phase.since
     first = POLL_FIRST_SECONDS[run.plan.jobs[name].type] if isinstance(phase, Submitted) else POLL_FIRST_SECONDS["ssm"]
+    return _ever_more_seldom(since, first, after)
+
+
+def _stop_again_at(stop: Stop, after: datetime) -> datetime:
+    """The first moment after `after` at which a stop that has no effect is sent again: it may be deaf for days, and each costs a call or more."""
+    return _ever_more_seldom(stop.sent_at or stop.requested_at, HANDOVER_SECONDS, after)
+
+
+def _ever_more_seldom(since: datetime, first: float, after: datetime) -> datetime:
     age = max((after - since).total_seconds(), 0.0)
     # Every `first` seconds in the first ten periods, then every tenth of the age up to the longest.
     period = min(max(first, age / 10), max(first, POLL_LAST_SECONDS))

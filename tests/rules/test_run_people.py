@@ -1,5 +1,6 @@
 """What people do to a run: cancel it or a job, mark a job, run it again."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -356,3 +357,18 @@ def test_a_rerun_and_a_cancellation_race_and_either_order_makes_sense() -> None:
     story.given(reopen(plan, failed=True)).when(report("b", "succeeded", attempt=4, handle="h")).then(
         submitted("b", 4, "h"), succeeded("b", 4), queued("c")
     )
+
+
+def test_a_stop_that_has_no_effect_is_sent_ever_more_seldom() -> None:
+    """An agent that never reports shows its command as under way for two days; the simulator counted 1,535 stops."""
+    story = given(requested(job("a"))).given(
+        report("a", "running", handle="h"), CancelRun("ada"), RecordStopSent(JobName("a"), 1)
+    )
+    sent, now, end = 0, story.now, story.now + timedelta(days=2)
+    while now < end:
+        due = due_of_run(story.run, now)
+        assert due is not None
+        assert due > now
+        now = due
+        sent += StopAttempt(story.run.run, JobName("a"), 1) in pending_of_run(story.run, now, since=due)
+    assert 200 < sent < 400
