@@ -32,7 +32,7 @@ TIDY_AFTER = timedelta(hours=30)
 """After this nothing goes wrong any more, and people tidy up."""
 SETTLED_WITHIN = timedelta(days=6)
 LIKELY = {
-    "crash": 0.01,
+    "crash": 0.004,
     "stall": 0.002,
     "a store is throttled": 0.02,
     "a write goes unanswered": 0.01,
