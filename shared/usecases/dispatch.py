@@ -5,6 +5,7 @@ is anything to do, and the attempt's token makes the target do it once. What can
 called doubt.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from shared.decide.commands import (
     ReleaseClaim,
     RunCommand,
 )
+from shared.decide.run import PAYLOAD_BYTES_MAX
 from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
 from shared.errors import NoRoom, Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
 from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
@@ -88,6 +90,8 @@ class Dispatch:
         if told := _secret_told(request.body):
             return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", told))]
         if not executor.takes_token:
+            if told := _too_large(request.body):
+                return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", told))]
             claimed = self._claim(run, effect, dict(request.body), looked_at)
             if claimed is None:
                 return []
@@ -291,6 +295,17 @@ def _secret_told(body: Mapping[str, Any]) -> str:
             f"{path_of(place) or 'the request'} would hold what looks like {what}: name it by reference, in `secrets`"
         )
     return ""
+
+
+def _too_large(body: Mapping[str, Any]) -> str:
+    """Why no claim can hold what is asked for (fault 47); empty when it can. Without this the message would fail for ever."""
+    size = len(json.dumps(body, ensure_ascii=False, default=str).encode())
+    if size <= PAYLOAD_BYTES_MAX:
+        return ""
+    return (
+        f"what is asked for takes {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are recorded before it is sent: put long texts into "
+        "files, and pass their names"
+    )
 
 
 def _may_start(phase: Open, executor: Executor, *, looked: bool) -> bool:

@@ -2,11 +2,13 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -287,6 +289,62 @@ def test_a_token_is_sent_from_the_environment_or_a_file(
     assert remote("workflows", "--token-file", runfold.file("empty", "")).code == 2
     monkeypatch.setenv("RUNFOLD_TOKEN", "two words")
     assert remote("workflows").code == 2
+
+
+def test_a_token_that_expires_while_output_is_followed_ends_the_look_and_not_the_run(
+    runfold: Runfold, remote: Remote
+) -> None:
+    """Fault 57: what was shown stays shown, nothing more comes, and the reason is told."""
+    go = runfold.folder / "go"
+    runfold.register(ssm("a", f"echo one; while [ ! -e {go} ]; do sleep 0.05; done; echo two"))
+    with runfold.engine(), expiring(remote.url, b"one") as url:
+        run = remote.good("run", "demo", "--json").json["run"]
+        until(lambda: remote("logs", run, "a").out == "one\n")
+        there, remote.url = remote.url, url
+        answer = remote("logs", run, "a", "-f")
+        remote.url = there
+        assert (answer.code, answer.out) == (1, "one\n")
+        assert "the token has expired; RUNFOLD_TOKEN or --token-file says who you are" in answer.err
+        go.touch()
+        until(lambda: remote.good("show", run, "--json").json["status"] == "succeeded")
+
+
+@contextmanager
+def expiring(there: str, after: bytes) -> Iterator[str]:
+    """The address of a gateway before an API that lets nobody through any more once an answer held these words."""
+    expired = threading.Event()
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = 401, b'{"type": "urn:x", "detail": "the token has expired"}'
+            if not expired.is_set():
+                with urlopen(f"{there}{self.path}", timeout=10) as answer:
+                    status, body = answer.status, answer.read()
+            if after in body:
+                expired.set()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def test_what_a_batch_appended_is_read_inside_it(store: EventStore) -> None:
 
 
 def test_a_commit_of_the_largest_size_with_every_script_is_kept(store: EventStore) -> None:
+    """Fault 47."""
     failed = AttemptFailed(job=JobName("load"), attempt=1, failure="user", reason="")
     room = COMMIT_BYTES_MAX - len(codec.body_of([failed.model_copy(update={"reason": "xxx"})]))
     reason = "\x00\n" + "日本語🙂" * (room // 13 - 1)

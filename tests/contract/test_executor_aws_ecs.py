@@ -282,6 +282,15 @@ def test_a_cluster_that_is_not_there_is_refused_and_a_task_on_it_unknown(world: 
     world.executor.stop(world.reference(request, handle), grace_seconds=1)
 
 
+def test_a_role_that_may_not_be_handed_over_is_refused_and_nothing_starts(world: EcsWorld) -> None:  # fault 57
+    """Whatever role a document names: the dispatcher's own rights say which it may pass (tests/infra/test_permissions.py)."""
+    denied = "dispatch is not authorized to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/admin"
+    world.compute.faults.refused = {"RunTask": ["AccessDeniedException", denied]}
+    with pytest.raises(TargetRefused, match="iam:PassRole"):
+        world.executor.start(world.shell("exit 0", role="arn:aws:iam::123456789012:role/admin"))
+    assert not world.compute.ecs.tasks
+
+
 def test_an_api_that_is_down_gives_no_report_and_surely_started_nothing(world: EcsWorld) -> None:  # fault 60
     request = world.shell("exit 0")
     handle = world.executor.start(request)

@@ -111,6 +111,7 @@ def test_a_snapshot_damaged_in_dynamodb_is_not_given_out_fault_49(
 def test_a_snapshot_too_large_for_an_item_is_not_kept_and_that_is_no_error(
     dynamodb: "DynamoDBClient", make_table: Callable[[Any], str]
 ) -> None:
+    """Fault 47."""
     snapshots = DynamoSnapshots(dynamodb, make_table(VIEWS_SCHEMA))
     snapshots.put(TAKEN)
     snapshots.put(replace(TAKEN, version=8, body=random.Random(1).randbytes(SNAPSHOT_BYTES_MAX + 1)))

@@ -90,6 +90,7 @@ def test_an_operator_runs_but_does_not_register(api: Api) -> None:
 
 @pytest.mark.parametrize("word", ["admin:workflow=sales", "admin:tag=finance"])
 def test_what_somebody_may_not_see_does_not_exist_in_the_same_words(api: Api, word: str) -> None:
+    """Fault 57."""
     ann = jwt(word)
     hidden, absent = at(api.failed), at(api.failed.replace("@k", "@x"))
 

@@ -43,6 +43,7 @@ def test_no_function_uses_a_managed_policy_or_shares_its_role(prod: Template) ->
 
 
 def test_roles_are_passed_only_from_the_configured_path_and_only_to_the_services_that_run_jobs(prod: Template) -> None:
+    """Fault 57."""
     (statement,) = of(prod, "dispatch", "iam:PassRole")
     assert statement.resources == ("arn:<AWS::Partition>:iam::<AWS::AccountId>:role/runfold/prod/*",)
     assert set(statement.conditions["StringEquals"]["iam:PassedToService"]) == {

@@ -109,6 +109,7 @@ def test_a_damaged_body_is_named_as_such(body: str) -> None:
 
 
 def test_a_commit_too_large_is_refused_before_it_is_stored() -> None:
+    """Fault 47."""
     with pytest.raises(ValueError, match="exceeds"):
         body_of([AttemptSucceeded(job=JOB, attempt=1, outputs={"text": "ä" * 60_000})])
 

@@ -1,5 +1,6 @@
 """What dispatch makes of what targets answer: claims, looking for what nobody heard of, and asking again."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -64,7 +65,7 @@ class Nowhere:
 class World:
     """One run of one job, on one target. `slow`: how long a write to the store takes."""
 
-    def __init__(self, *, takes_token: bool = False) -> None:
+    def __init__(self, *, takes_token: bool = False, document: bytes = DOCUMENT) -> None:
         self.now = NOON
         self.slow = timedelta()
         self.target = Target(takes_token=takes_token)
@@ -83,7 +84,7 @@ class World:
             self.transact, dict.fromkeys(("ecs", "emr", "ssm"), self.target), now=lambda: self.now, claimer="one"
         )
         run = RunRequested(
-            run=RUN, workflow=WorkflowName("nightly"), document=documents.put(DOCUMENT), document_version=1
+            run=RUN, workflow=WorkflowName("nightly"), document=documents.put(document), document_version=1
         )
         self.learn([(RUN, RequestRun(run))])
 
@@ -254,6 +255,41 @@ def test_a_claim_that_took_long_to_be_stored_is_given_back_unsent() -> None:
     world.learn(world.dispatch.start(START))
     assert isinstance(world.phase(), Submitted)
     assert world.target.started[0].send_before == world.now + SEND_WITHIN
+
+
+@pytest.mark.parametrize("takes_token", [True, False])
+def test_ten_minutes_of_throttling_delay_the_attempt_and_cost_none(takes_token: bool) -> None:  # fault 15
+    world = World(takes_token=takes_token)
+    until = world.now + timedelta(minutes=10)
+
+    def answer(_: Request) -> Handle:
+        if world.now < until:
+            raise TargetUnavailable("ThrottlingException: Rate exceeded")
+        return Handle("c/s")
+
+    world.target.answer = answer
+    while not isinstance(phase := world.phase(), Submitted):
+        assert isinstance(phase, Queued)
+        world.now = phase.not_before or world.now
+        world.learn(world.dispatch.start(START))
+    assert phase.attempt == 1
+    assert world.now - until <= timedelta(minutes=5)
+    assert len(world.target.started) <= 21, "asked again, and not over and over"
+    assert len({request.token for request in world.target.started}) == 1
+
+
+def test_what_no_claim_can_hold_is_refused_before_it_is_asked_for() -> None:  # fault 47
+    """Neither sent without a record of it, nor tried again for ever."""
+    document = json.loads(DOCUMENT)
+    step = document["jobs"][0]["steps"][0]
+    step["HadoopJarStep"]["Args"] = ["x" * 10_000]
+    document["jobs"][0]["steps"] = [step] * 20
+    world = World(document=json.dumps(document).encode())
+    world.learn(world.dispatch.start(START))
+    phase = world.phase()
+    assert isinstance(phase, Done)
+    assert "at most 70,000 are recorded" in phase.reason
+    assert world.target.started == []
 
 
 # --- with a token -----------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def test_asking_for_a_run_again_starts_nothing_even_with_other_parameters() -> N
 
 
 def test_parameters_too_large_for_a_commit_are_refused_with_what_to_do() -> None:
+    """Fault 47."""
     command = requested(job("load"), request={"parameters": {"blob": "x" * PAYLOAD_BYTES_MAX}})
     given().when(command).then_rejected("put large values into a file")
 
@@ -204,6 +205,7 @@ def _sliced(story: Story, command: object) -> tuple[Story, int]:
 
 @pytest.mark.parametrize("parallelism", [16, 10_000])
 def test_ten_thousand_jobs_become_ready_in_commits_that_fit(parallelism: int) -> None:
+    """Fault 47."""
     jobs = [job("first"), *(job(f"{LONG}-{n:05}", after=["first"]) for n in range(9_999))]
     outputs = {"blob": "x" * 65_000}
     story = given(requested(*jobs, parallelism=parallelism))

@@ -220,6 +220,27 @@ def test_a_bell_that_rings_after_the_schedule_went_away_rings_in_vain() -> None:
     given_workflow(register(daily()), UnregisterWorkflow("ada"), hours(1)).when(TICK).then_nothing()
 
 
+def planned_by_other_data(next_at: datetime, **fields: Any) -> Story:
+    """Due at 13:00 by the data of time zones that there is now; when it was planned, the data said something else."""
+    return given_workflow(register(daily(**fields)), fact(WatermarkMoved, until=NOON, next_at=next_at))
+
+
+def test_an_instant_that_newer_data_of_its_zone_moved_away_is_dealt_with_when_it_comes_and_once() -> None:
+    """Fault 38."""
+    story = planned_by_other_data(at(12, 30)).given(hours(0.5))
+    story = story.when(TICK).then(watermark(at(12, 30), at(13))).given(hours(0.5))
+    story = story.when(TICK).then(admitted(at(13)), watermark(at(13), at(13, day=3)))
+    story.given(hours(1)).when(TICK).then_nothing()
+
+
+def test_an_instant_that_newer_data_of_its_zone_moved_to_an_earlier_time_is_late_and_not_lost() -> None:
+    """Fault 38."""
+    story = planned_by_other_data(at(13, 30)).given(hours(1.5))
+    story.when(TICK).then(missed(at(13), at(13), 1), watermark(at(13, 30), at(13, day=3)))
+    story = planned_by_other_data(at(13, 30), catchup="latest").given(hours(1.5))
+    story.when(TICK).then(admitted(at(13)), watermark(at(13, 30), at(13, day=3)))
+
+
 def test_a_clock_that_runs_behind_makes_no_instant_due_twice() -> None:
     """Fault 59."""
     story = given_workflow(register(daily(owner="a")), hours(1), TICK, ended(run_at(at(13))))
@@ -422,6 +443,7 @@ def test_what_succeeded_while_a_run_waited_is_its_previous_success() -> None:
 
 
 def test_thousands_of_instants_with_large_parameters_are_dealt_with_in_commits_that_fit() -> None:
+    """Fault 47."""
     parameters = {"type": "object", "properties": {"blob": {"type": "string", "default": "x" * 30_000}}}
     rule = {"rate": "1 minute", "catchup": "all", "catchup_max": 200}
     plan = document(job("load"), schedule=rule, parameters=parameters)

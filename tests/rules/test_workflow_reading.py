@@ -109,6 +109,7 @@ def test_yaml_means_what_yaml_1_2_says() -> None:
 
 
 def test_a_byte_order_mark_is_overlooked() -> None:
+    """Fault 51."""
     assert read(b"\xef\xbb\xbf" + json.dumps(document()).encode()) == written()
 
 

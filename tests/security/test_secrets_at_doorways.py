@@ -350,7 +350,7 @@ def test_i13_the_command_repeats_no_secret(runfold: Runfold, what: str) -> None:
 def test_i13_what_a_job_prints_is_its_own_and_recorded_nowhere(
     runfold: Runfold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine on one machine, with real processes."""
+    """Fault 28: with real processes of the engine on one machine."""
     token, password = VALUES["a GitHub token"], NAMED["a password"][1]
     monkeypatch.setenv("PLANTED_TOKEN", token)
     monkeypatch.setenv("PLANTED_PASSWORD", password)
