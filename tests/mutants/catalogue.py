@@ -1,0 +1,20 @@
+"""All deliberate bugs."""
+
+from tests.mutants.mutant import Mutant
+from tests.mutants.rules import DECIDE, STATE
+from tests.mutants.stores import STORES
+from tests.mutants.targets import TARGETS
+from tests.mutants.usecases import ADMISSION, DISPATCH, DOORWAYS, SWEEP, TRANSACT, VIEWS
+
+MUTANTS: tuple[Mutant, ...] = (
+    *DECIDE,
+    *STATE,
+    *TRANSACT,
+    *SWEEP,
+    *VIEWS,
+    *STORES,
+    *DISPATCH,
+    *ADMISSION,
+    *DOORWAYS,
+    *TARGETS,
+)
