@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from shared.codec import events_in
 from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, TargetUnavailable, UnknownEvents
 from shared.ids import RunId, Token, attempt_token
 from shared.state.run import Run
+from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.verify import verify
 from tests.engine.fakes import derived
@@ -27,9 +29,9 @@ from tests.simulation.models import ecs, emr, ssm
 from tests.simulation.models.model import Execution
 from tests.simulation.workload import Workload
 
-HOURS = 5.0
-TIDY_AFTER = timedelta(hours=30)
-"""After this nothing goes wrong any more, and people tidy up."""
+HOURS = 3.0
+TIDY_AFTER = timedelta(hours=6)
+"""After this, and every outage, nothing goes wrong any more, and people tidy up."""
 SETTLED_WITHIN = timedelta(days=6)
 LIKELY = {
     "crash": 0.004,
@@ -130,7 +132,12 @@ def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
     """The rolling deployment ends, schedules end, faults end; operators put dead letters back; people look after what is left."""
     for name in workload.names:
         workload.insist(deployment, lambda control, name=name: control.unregister(name, by="ann"))  # type: ignore[misc]
-    _let_pass(kernel, BEGIN + TIDY_AFTER - kernel.now)
+    ends = [
+        BEGIN + TIDY_AFTER,
+        *(fault.end + timedelta(hours=1) for fault in kernel.faults.values() if fault.end is not None),
+    ]
+    tidied_from = max(ends)
+    _let_pass(kernel, tidied_from - kernel.now)
     kernel.faults.clear()
     deployment.everything_newer()
     for name in workload.names:
@@ -149,13 +156,9 @@ def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
 
     def settled() -> bool:
         quiet = deployment.idle and not deployment.effects.dead and not deployment.reports.dead
-        return (
-            quiet
-            and deployment.tables.dues.next_at() is None
-            and kernel.now > BEGIN + TIDY_AFTER + timedelta(minutes=30)
-        )
+        return quiet and deployment.tables.dues.next_at() is None and kernel.now > tidied_from + timedelta(minutes=30)
 
-    if not kernel.run(settled, deadline=BEGIN + TIDY_AFTER + SETTLED_WITHIN):
+    if not kernel.run(settled, deadline=tidied_from + SETTLED_WITHIN):
         left = [
             f"{run}: " + ", ".join(f"{name} {job.status}" for name, job in state.jobs.items())
             for run, state in runs_of(deployment).items()
@@ -238,13 +241,18 @@ def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
         yield f"executed for no attempt: {by_token[token]}"
 
 
+_events_in = lru_cache(maxsize=5_000)(events_in)
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Functions write their logs and metrics, which nobody reads here."""
+    """Functions write their logs and metrics, which nobody reads here; and what a commit says is the same for all who read it."""
     before = logging.root.manager.disable
+    loading.events_in = _events_in  # type: ignore[attr-defined]
     logging.disable(logging.CRITICAL)
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             yield
     finally:
         logging.disable(before)
+        loading.events_in = events_in  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ class Workload:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._random = kernel.random
-        self.names = [WorkflowName(f"w{number}") for number in range(self._random.randint(1, 3))]
+        self.names = [WorkflowName(f"w{number}") for number in range(self._random.randint(1, 2))]
         self.documents: dict[WorkflowName, dict[str, Any]] = {name: self._document(name) for name in self.names}
         self._behaviours: dict[tuple[str, str], Behaviour] = {}
         self._keys = 0
@@ -124,7 +124,7 @@ class Workload:
         """Upload the documents, and let people ask for things for so long."""
         for name in self.names:
             deployment.upload(f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
-        for _ in range(self._random.randint(3, 12)):
+        for _ in range(self._random.randint(3, 10)):
             moment = self._random.uniform(30, hours * 3600)
             self.kernel.after(moment, lambda: self._act(deployment, self._random.choice(ACTS)))
 
