@@ -128,7 +128,8 @@ while [ $# -gt 0 ]; do
     rf_launch "$@"
     rf_code=$?
     if [ "$rf_code" -ne 0 ]; then
-        [ -e "$rf_guard/job" ] || rf_end 73 "no file can be written in $rf_guard"
+        # On a full disk the file is made, and stays empty.
+        [ -s "$rf_guard/job" ] || rf_end 73 "no file can be written in $rf_guard"
         [ "$rf_first" -ne 0 ] || rf_first=$rf_code
         [ "$rf_action" = CONTINUE ] || break
     fi

@@ -131,6 +131,19 @@ def test_a_death_by_signal_is_named(world: World) -> None:
     assert (report.exit_code, report.reason) == (137, "exit code 137 (SIGKILL)")
 
 
+def test_a_program_that_a_full_disk_kept_from_beginning_failed_for_the_machine(world: World) -> None:
+    request = world.shell("exit 0")
+    directory = world.directory(request)
+    directory.mkdir(parents=True)
+    # What is written there is answered as by a full disk: the file is there, and nothing is in it.
+    (directory / "job").symlink_to("/dev/full")
+    report = world.run(request)
+    assert (report.status, report.failure, report.exit_code) == ("failed", "infrastructure", 73)
+    assert "no file can be written" in report.reason
+    ours = world.run(world.shell("exit 73", attempt=2))
+    assert (ours.failure, ours.exit_code) == ("user", 73)
+
+
 def test_a_program_that_is_not_there_fails_and_says_so(world: World) -> None:
     report = world.run(world.request(command=("no-such-program",)))
     assert (report.status, report.failure, report.exit_code) == ("failed", "user", 127)

@@ -67,6 +67,15 @@ def test_194_is_recorded_but_never_reaches_the_agent_that_would_reboot_the_host(
     assert (tmp_path / "guard/exit").read_text() == "194\n"
 
 
+def test_on_a_full_disk_nothing_begins_and_the_code_says_why(wrapper: Callable[..., list[str]], tmp_path: Path) -> None:
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    (guard / "job").symlink_to("/dev/full")
+    assert run(wrapper("--", "/bin/sh", "-c", f"echo begun >{tmp_path}/proof")).returncode == 73
+    assert (guard / "exit").read_text() == f"73 no file can be written in {guard}\n"
+    assert not (tmp_path / "proof").exists()
+
+
 def test_a_second_delivery_runs_nothing_and_answers_with_the_first_result(
     wrapper: Callable[..., list[str]], tmp_path: Path
 ) -> None:  # fault 24

@@ -115,8 +115,8 @@ def stop_of(guard: str) -> tuple[float, float] | None:
 def write_stop(guard: str, grace_seconds: float) -> None:
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(f"{guard}/stop", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        os.write(descriptor, f"{grace_seconds}\n".encode())
-        os.close(descriptor)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{grace_seconds}\n")
 
 
 def problem_of(guard: str) -> tuple[Failure | Literal["unknown"], str] | None:
@@ -136,8 +136,8 @@ def write_note(guard: str, text: str) -> None:
     """Begin the log with a line of ours. Nothing happens when the log has begun."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(f"{guard}/err", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        os.write(descriptor, f"{text}\n".encode())
-        os.close(descriptor)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{text}\n")
 
 
 def write_container(guard: str, program: str, name: str) -> None:

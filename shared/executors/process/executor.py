@@ -719,7 +719,8 @@ class ProcessExecutor:
             if problem is not None:
                 return report("failed", exit_code=code, failure=problem[0], reason=problem[1], ended_at=ended_at)
             if code:
-                failure = "infrastructure" if code == 73 and evidence.began_of(guard) is None else "user"
+                # A program may end with 73 as well; only the wrapper says why.
+                failure = "infrastructure" if code == 73 and why else "user"
                 reason = evidence.describe(code, why)
                 return report("failed", exit_code=code, failure=failure, reason=reason, ended_at=ended_at)
             try:
