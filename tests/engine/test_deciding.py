@@ -3,15 +3,17 @@ that is old, nobody's commit is taken for one's own, and what leaves is what was
 """
 
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.decide.commands import CancelJob, CancelRun
+from shared.decide.commands import CancelJob, CancelRun, RecordReport
 from shared.effects import AdvanceRun, Effect
 from shared.errors import StoreUnavailable
 from shared.ids import JobName, RunId, WorkflowName, keyed_run, run_stream
+from shared.state.run import Backoff
 from shared.usecases.control import Control
 from shared.usecases.transact import Rhythm, Transact
 from tests.engine.fakes import Behaviour, Node, World, check_invariants, drive
@@ -23,7 +25,12 @@ FOR_EVER = Behaviour(seconds=1e8)
 
 
 def asked_for(node: Node, *jobs: str, **fields: Any) -> RunId:
-    document = {"name": SMALL, "jobs": [{"name": name, "type": "ecs", "image": "x"} for name in jobs], **fields}
+    of_jobs = {"retry": fields.pop("retry")} if "retry" in fields else {}
+    document = {
+        "name": SMALL,
+        "jobs": [{"name": name, "type": "ecs", "image": "x", **of_jobs} for name in jobs],
+        **fields,
+    }
     node.control.register(json.dumps(document).encode(), name="small.json", by="ann")
     return node.control.request_run(SMALL, {}, by="ann", key="one").run
 
@@ -123,3 +130,25 @@ def test_a_run_that_goes_on_after_its_end_has_a_due_row_again() -> None:
     row = world.dues.get(STREAM)
     assert row is not None
     assert row <= world.clock.now + timedelta(minutes=18)
+
+
+def test_a_message_that_is_to_come_back_is_never_delivered_before_its_time() -> None:
+    """What comes a moment early is in vain, and the retry would wait for the sweep."""
+    world = World({"a": Behaviour(seconds=1, exit_codes=(1, 0))})
+    delays: list[float] = []
+
+    class Timed:
+        def send(self, effects: Iterable[Effect], *, delay_seconds: float = 0) -> None:
+            if AdvanceRun(RUN) in list(effects):
+                delays.append(delay_seconds)
+
+    asked_for(Node(world), "a", retry={"attempts": 2, "delay_seconds": 7, "jitter": 1})
+    waits = Transact(
+        world.store, world.dues, world.loader(), Timed(), now=world.clock, new_id=world.new_id, effects_wait=True
+    )
+    waits(STREAM, RecordReport(JobName("a"), 1, "failed", exit_code=1), by="test", cause="test")
+    backoff = world.runs()[RUN].jobs[JobName("a")].phase
+    assert isinstance(backoff, Backoff)
+    waited = (backoff.retry_at - world.clock.now).total_seconds()
+    assert not waited.is_integer()
+    assert [delay >= waited for delay in delays] == [True]

@@ -12,6 +12,9 @@ _RELAY = "functions/relay/handler.py"
 _CRASHES = ("tests/engine/test_crash_points.py", "tests/engine/test_repairs.py")
 _REPAIRS = ("tests/engine/test_repairs.py", "tests/engine/test_crash_points.py")
 _DECIDING = "tests/engine/test_deciding.py"
+_SWEEPING = "tests/engine/test_sweeping.py"
+_RELAYING = "tests/functions/test_relaying.py"
+_CORNERS = "tests/rules/test_corners.py"
 _DOORWAYS = ("tests/functions/test_doorways.py",)
 _DISPATCH_RULES = ("tests/rules/test_dispatch.py",)
 
@@ -121,7 +124,7 @@ TRANSACT = (
         _TRANSACT,
         "ceil((at - now).total_seconds())",
         "int((at - now).total_seconds())",
-        _DOORWAYS,
+        (_DECIDING,),
     ),
     Mutant(
         "wrong-one-refused",
@@ -169,42 +172,42 @@ SWEEP = (
             self._guarded(one.row, now, partial(self._move, one, now))
         self._effects.send(effects)
 """,
-        _CRASHES,
+        (_SWEEPING,),
     ),
     Mutant(
         "row-removed-without-condition",
         _SWEEP,
         "self._dues.remove(row.stream, seen=row.at)",
         "self._dues.remove(row.stream, seen=self._dues.get(row.stream) or row.at)",
-        _REPAIRS,
+        (_SWEEPING,),
     ),
     Mutant(
         "row-raised-without-condition",
         _SWEEP,
         "self._dues.raise_to(row.stream, seen=row.at, at=self._rhythm",
         "self._dues.raise_to(row.stream, seen=self._dues.get(row.stream) or row.at, at=self._rhythm",
-        _REPAIRS,
+        (_SWEEPING,),
     ),
     Mutant(
         "refused-stream-stays-first",
         _SWEEP,
         "            self._dues.raise_to(row.stream, seen=row.at, at=now + timedelta(seconds=REFUSED_SECONDS))\n",
         "",
-        (*_DOORWAYS, *_REPAIRS),
+        (_SWEEPING,),
     ),
     Mutant(
         "polls-missed-between-sweeps",
         _SWEEP,
         "pending_and_due(loaded.state, now, since=row.at, patience",
         "pending_and_due(loaded.state, now, since=now, patience",
-        _REPAIRS,
+        (_SWEEPING,),
     ),
     Mutant(
         "sweep-trusts-memory",
         _SWEEP,
         "loaded = self._transact.current(row.stream)",
         "loaded = self._transact.kept(row.stream) or self._transact.current(row.stream)",
-        _REPAIRS,
+        (_SWEEPING,),
     ),
 )
 
@@ -216,42 +219,42 @@ VIEWS = (
             loaded = self._loader.load(stream, loaded)
 """,
         "",
-        ("tests/functions/test_doorways.py", "tests/functions/test_rebuild.py"),
+        (_RELAYING,),
     ),
     Mutant(
         "newer-event-blocks-the-shard",
         _RELAY,
         "except (CorruptStream, UnknownEvents) as error:",
         "except CorruptStream as error:",
-        _DOORWAYS,
+        (_RELAYING,),
     ),
     Mutant(
         "end-is-no-news",
         _RELAY,
         "not types <= ROUTINE",
         "not types & ROUTINE",
-        _DOORWAYS,
+        (_RELAYING,),
     ),
     Mutant(
         "flagged-not-shown",
         "shared/views/rows.py",
         "    if run.flagged:\n",
         "    if run.flagged and not run.doubted:\n",
-        ("tests/rules/test_run_people.py",),
+        (_CORNERS,),
     ),
     Mutant(
         "paused-shows-next",
         "shared/views/rows.py",
         "next_at=state.next_at if state.pause is None else None,",
         "next_at=state.next_at,",
-        ("tests/functions/test_api.py",),
+        (_CORNERS,),
     ),
     Mutant(
         "settled-is-assumed",
         "shared/bootstrap/aws.py",
         "if row is not None and row.version >= loaded.version:",
         "if row is not None:",
-        _DOORWAYS,
+        (_RELAYING,),
     ),
 )
 

@@ -7,6 +7,7 @@ from shared.decide.run import FLAG_AFTER, MISSING_AFTER, RunDraft, decide_on
 from shared.effects import ObserveAttempt, StopAttempt, due_of_run, effects_of_run, pending_of_run
 from shared.events import RunAdmitted, RunHeld
 from shared.ids import JobName
+from shared.views.rows import run_row, workflow_row
 from tests.rules.sentences import (
     NOON,
     RUN,
@@ -138,3 +139,21 @@ def test_an_instant_that_is_a_run_is_no_second_one_under_another_schedule() -> N
     story, decided = story.given(minutes(5)).done(register(scheduled({"at": "2026-03-02T13:00:00+00:00"})))
     assert not [event for event in decided if isinstance(event, RunAdmitted | RunHeld)]
     assert not story.done(Tick())[1]
+
+
+# --- what lists show of it -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_asks_for_attention_for_each_thing_that_needs_it() -> None:
+    """I12: a stop that nobody confirmed is to be seen, whatever else is wrong."""
+    story = given(requested(job("a"), job("b"))).given(report("b", "unknown", reason="silence"))
+    story = story.given(report("a", "running", handle="h1"), CancelJob(JobName("a"), "ada"), hours(2), Advance())
+    row = run_row(story.run, 9)
+    assert row.attention == ("doubt", "stop_flagged")
+    assert row.jobs == {"doubt": 1, "running": 1}
+
+
+def test_a_paused_workflow_shows_no_next_run() -> None:
+    story = given_workflow(register(daily()))
+    assert workflow_row(story.workflow, 1, None).next_at == at(13)
+    assert workflow_row(story.given(PauseWorkflow("ada")).workflow, 2, None).next_at is None
