@@ -247,6 +247,20 @@ def test_a_wrong_clock_at_the_target_times_nothing_out_too_early_or_never(wrong:
     story.given(minutes(10)).when(Advance()).then(stop_requested("load", cause="timeout"))
 
 
+@pytest.mark.parametrize("wrong", [hours(-30), hours(30)])
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+def test_an_end_that_a_target_dates_into_the_future_or_the_past_is_dated_as_it_can_have_been(
+    end: Any, wrong: timedelta
+) -> None:
+    """Fault 36."""
+    story = bounded(retry=1).given(minutes(1), report("load", "submitted", handle="h1"), minutes(5))
+    at = story.now + wrong
+    story = story.given(report("load", end, handle="h1", started_at=at, ended_at=at))
+    (attempt,) = story.job("load").attempts
+    assert attempt.started_at == attempt.ended_at == (NOON if wrong < hours(0) else story.now)
+    assert attempt.recorded_at == story.now
+
+
 def test_what_is_ended_for_taking_too_long_has_timed_out_whatever_its_exit_code() -> None:
     story = bounded(run_minutes=3).given(report("load", "running", handle="h1"), minutes(3), Advance())
     for how in ("cancelled", "failed", "unknown"):

@@ -159,6 +159,7 @@ def test_wall_time_counts_with_offsets_of_a_quarter_of_an_hour() -> None:
 def test_a_change_of_the_clocks(
     timezone: str, cron: str, dst: dict[str, str], after: str, until: str, expected: list[str]
 ) -> None:
+    """Fault 38."""
     assert shown(due(schedule(cron=cron, timezone=timezone, dst=dst), utc(after), utc(until))) == expected
 
 
