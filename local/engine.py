@@ -57,6 +57,8 @@ OUTPUT_LOOKS_PER_SECOND = 2_000
 """Files looked at a second for that, whatever the number of jobs: with thousands the resolution becomes coarser instead."""
 SLEEP_MAX_SECONDS = 60.0
 """The longest sleep. Nothing depends on it; it bounds the harm of a clock that jumps."""
+CLOCK_SET_SECONDS = 5.0
+"""The wall clock was set when it moved by so much against the monotonic one; a clock that is kept right moves by less."""
 RETRY_SECONDS = 1.0
 """Between tries while the disk is full or the file is locked by somebody."""
 COMPANY_SECONDS = 0.01
@@ -113,7 +115,7 @@ class Engine:
         self._closing.callback(self.parts.close)
         transact = self.parts.transact
         self._transact = transact
-        self._steady = _SteadyClock()
+        self._steady = SteadyClock()
         # Grace periods of stops are measured on it: a clock that is set back must not prolong them.
         self.executor = ProcessExecutor(
             home.path,
@@ -675,17 +677,33 @@ def _output_every(running: int) -> float:
     return max(OUTPUT_EVERY_SECONDS, 2 * running / OUTPUT_LOOKS_PER_SECOND)
 
 
-class _SteadyClock:
-    """The time of day, except that it never goes back: while the clock is set back, it goes on as it went before."""
+class SteadyClock:
+    """The time of day, except that it never goes back: while the clock is set back, it goes on as it went before. That the clock was
+    set is told, because people would look for it elsewhere."""
 
-    def __init__(self) -> None:
-        self._at = utc_now()
-        self._monotonic = time.monotonic()
+    def __init__(self, wall: Callable[[], datetime] = utc_now, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._read_wall = wall
+        self._read_monotonic = monotonic
+        self._wall = self._at = wall()
+        self._monotonic = monotonic()
 
     def __call__(self) -> datetime:
-        monotonic = time.monotonic()
-        self._at = max(utc_now(), self._at + timedelta(seconds=monotonic - self._monotonic))
-        self._monotonic = monotonic
+        wall, monotonic = self._read_wall(), self._read_monotonic()
+        passed = timedelta(seconds=monotonic - self._monotonic)
+        set_by = (wall - self._wall - passed).total_seconds()
+        if set_by <= -CLOCK_SET_SECONDS:
+            logger.warning(
+                "the clock was set back by %.0f s: schedules, retries and time limits wait until it is again where it was; "
+                "what runs and what is asked for goes on",
+                -set_by,
+            )
+        elif set_by >= CLOCK_SET_SECONDS:
+            logger.warning(
+                "the clock was set forward by %.0f s, or the machine slept: what would have been due meanwhile is due now",
+                set_by,
+            )
+        self._at = max(wall, self._at + passed)
+        self._wall, self._monotonic = wall, monotonic
         return self._at
 
 
