@@ -297,6 +297,23 @@ def from_every_phase() -> tuple[list[Plan], Commits]:
     return [plan], list(story.given(MarkJob(JobName("again"), "succeeded", "bob", "it is there")).history)
 
 
+def changes_of_mind() -> tuple[list[Plan], Commits]:
+    """A stop for taking too long that a person then wants too, flagged both times; a mark that dependents in waiting count anew."""
+    plan = document(
+        job("slow", timeouts={"run_minutes": 2}, retry=2),
+        job("a"),
+        job("b"),
+        job("joins", after=["a", "b"], when="any_failed"),
+        job("follows", after=["a", "b"]),
+    )
+    story = given(requested(plan), report("slow", "running", handle="h-1"), report("a", "failed", handle="h-2"))
+    for outcome in ("succeeded", "skipped", "failed", "succeeded"):
+        story = story.given(seconds(5), MarkJob(JobName("a"), outcome, "bob", "looked again"))  # type: ignore[arg-type]
+    story = story.given(minutes(3), Advance(), minutes(15), Advance(), CancelJob(JobName("slow"), "ada", "enough"))
+    story = story.given(minutes(15), Advance(), report("slow", "cancelled", handle="h-1", exit_code=143))
+    return [plan], list(story.given(report("b", "succeeded", handle="h-3")).history)
+
+
 def rounds() -> tuple[list[Plan], Commits]:
     """Run again on other documents, with other parameters; jobs that go and come back; marks at every time."""
     region = {"type": "object", "properties": {"region": {"type": "string"}}}
@@ -349,6 +366,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-every-end": every_end,
     "run-asked-again": asked_again,
     "run-from-every-phase": from_every_phase,
+    "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,
     "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
