@@ -7,6 +7,7 @@ _DYNAMODB = "shared/stores/dynamodb.py"
 _EVENTS = ("tests/contract/test_event_store.py",)
 _DUES = ("tests/contract/test_dues.py",)
 _VIEWS = ("tests/contract/test_views.py",)
+_LAGGING = ("tests/contract/test_dynamodb_lagging.py",)
 _OWN = ("tests/contract/test_dynamodb.py",)
 
 STORES = (
@@ -82,21 +83,21 @@ STORES = (
         _DYNAMODB,
         """Key=key, ConsistentRead=True).get("Item")""",
         """Key=key, ConsistentRead=False).get("Item")""",
-        (*_OWN, *_DUES),
+        _LAGGING,
     ),
     Mutant(
         "dynamodb-history-read-lately",
         _DYNAMODB,
         "return self._read(stream, after, limit, consistent=True)",
         "return self._read(stream, after, limit, consistent=False)",
-        (*_OWN, *_EVENTS),
+        _LAGGING,
     ),
     Mutant(
         "dynamodb-gap-in-a-late-read",
         _DYNAMODB,
         "takewhile(lambda pair: pair[1].version == after + pair[0], enumerate(records, start=1))",
         "takewhile(lambda pair: pair[1].version >= after + pair[0], enumerate(records, start=1))",
-        (*_OWN, *_EVENTS),
+        _LAGGING,
     ),
     Mutant(
         "dynamodb-due-now-is-later",

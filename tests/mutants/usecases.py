@@ -15,6 +15,10 @@ _DECIDING = "tests/engine/test_deciding.py"
 _SWEEPING = "tests/engine/test_sweeping.py"
 _RELAYING = "tests/functions/test_relaying.py"
 _CORNERS = "tests/rules/test_corners.py"
+_WORKING = "tests/engine/test_working.py"
+_GIVEN_BACK = "tests/functions/test_given_back.py"
+_DISPATCH_CORNERS = "tests/rules/test_dispatch_corners.py"
+_BATCHES = "tests/engine/test_batches.py"
 _DOORWAYS = ("tests/functions/test_doorways.py",)
 _DISPATCH_RULES = ("tests/rules/test_dispatch.py",)
 
@@ -267,18 +271,18 @@ DISPATCH = (
         _DISPATCH_RULES,
     ),
     Mutant(
-        "doubt-started-without-look",
+        "look-counts-from-the-claim",
         _DISPATCH,
-        "return looked and not executor.takes_token",
-        "return not executor.takes_token",
-        (*_DISPATCH_RULES, *_REPAIRS),
+        "StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at)",
+        "StartAttempt(report.run, report.job, report.attempt), looked_at=self._now())",
+        (_DISPATCH_CORNERS,),
     ),
     Mutant(
         "ask-is-not-asked",
         _DISPATCH,
         """phase.handle is not None or phase.policy == "ask":""",
         """phase.handle is not None:""",
-        _DISPATCH_RULES,
+        (_DISPATCH_CORNERS,),
     ),
     Mutant(
         "token-window-ignored",
@@ -320,14 +324,14 @@ DISPATCH = (
         _WORK,
         "lately=lately or asks_only)",
         "lately=True)",
-        _DOORWAYS,
+        (_WORKING,),
     ),
     Mutant(
         "learnt-and-forgotten",
         _WORK,
         "committing.append(partial(self._try, again, commit, later))",
         "committing.append(partial(self._try, [], commit, later))",
-        _DOORWAYS,
+        (_WORKING,),
     ),
     Mutant(
         "stop-believed-sent",
@@ -338,7 +342,7 @@ DISPATCH = (
         """    except (TargetUnavailable, TargetSilent, TargetRefused):
         return reference.handle is not None
     return True""",
-        _DISPATCH_RULES,
+        (_DISPATCH_CORNERS,),
     ),
     Mutant(
         "look-dated-late",
@@ -349,7 +353,7 @@ DISPATCH = (
         """            reports = self._executors[kind].observe(references)
             looked_at = self._now()
 """,
-        _DISPATCH_RULES,
+        (_DISPATCH_CORNERS,),
     ),
 )
 
@@ -359,21 +363,21 @@ ADMISSION = (
         _ADMISSION,
         "                self.open_run(OpenRun(holder.request))\n",
         "                continue\n",
-        _CRASHES,
+        (_WORKING,),
     ),
     Mutant(
         "holder-believed-from-memory",
         _ADMISSION,
         "found = self._transact.current(run_stream(run)).state",
         "found = (self._transact.kept(run_stream(run)) or self._transact.current(run_stream(run))).state",
-        _REPAIRS,
+        (_WORKING,),
     ),
     Mutant(
         "one-bad-run-blocks-all",
         _ADMISSION,
         "                continue\n            if not isinstance(found, Run):",
         "                return\n            if not isinstance(found, Run):",
-        _REPAIRS,
+        (_WORKING,),
     ),
 )
 
@@ -383,35 +387,35 @@ DOORWAYS = (
         "functions/status/handler.py",
         "            again.send(later, delay_seconds=5)\n",
         "",
-        (*_DOORWAYS, "tests/functions/test_side_by_side.py"),
+        (_GIVEN_BACK,),
     ),
     Mutant(
         "failed-look-acknowledged",
         "functions/status/handler.py",
         "                found[body] = error\n",
         "                logger.error(str(error))\n",
-        (*_DOORWAYS, "tests/functions/test_side_by_side.py"),
+        (_GIVEN_BACK,),
     ),
     Mutant(
         "older-upload-wins",
         "functions/register/handler.py",
         "if _identity(found) == _identity(before):",
         "if _identity(found) or not _identity(before):",
-        _DOORWAYS,
+        (_GIVEN_BACK,),
     ),
     Mutant(
         "effects-not-sent-again",
         "functions/dispatch/handler.py",
         "            again.send(later, delay_seconds=random.uniform(*RETRY_DELAY_SECONDS))",
         "            random.uniform(*RETRY_DELAY_SECONDS)",
-        _DOORWAYS,
+        (_GIVEN_BACK,),
     ),
     Mutant(
         "engine-forgets-what-it-learnt",
         "local/engine.py",
         "            self._learnt = learnt + self._learnt\n",
         "",
-        ("tests/engine/test_engine.py",),
+        (_BATCHES,),
     ),
     Mutant(
         "engine-effects-before-durable",
@@ -423,6 +427,6 @@ DOORWAYS = (
             self._queue.send(self._outgoing.take())
             position = self.parts.store.position()
 """,
-        ("tests/engine/test_engine.py",),
+        (_BATCHES,),
     ),
 )
