@@ -308,7 +308,7 @@ def changes_of_mind() -> tuple[list[Plan], Commits]:
     )
     story = given(requested(plan), report("slow", "running", handle="h-1"), report("a", "failed", handle="h-2"))
     for outcome in ("succeeded", "skipped", "failed", "succeeded"):
-        story = story.given(seconds(5), MarkJob(JobName("a"), outcome, "bob", "looked again"))  # type: ignore[arg-type]
+        story = story.given(seconds(5), MarkJob(JobName("a"), outcome, "bob", "looked again"))
     story = story.given(minutes(3), Advance(), minutes(15), Advance(), CancelJob(JobName("slow"), "ada", "enough"))
     story = story.given(minutes(15), Advance(), report("slow", "cancelled", handle="h-1", exit_code=143))
     return [plan], list(story.given(report("b", "succeeded", handle="h-3")).history)
