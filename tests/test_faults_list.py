@@ -1,4 +1,7 @@
-"""The page `docs/faults.md` is true: every fault is in it once, and what it names is there and is about that fault."""
+"""The page `docs/faults.md` is true: every fault is in it once, and what it names is there and is about that fault.
+
+`python -m tests.test_faults_list` names test files that mention a fault in its row, where they are not yet.
+"""
 
 import ast
 import re
@@ -95,7 +98,9 @@ def test_every_fault_that_a_test_mentions_leads_from_the_list_to_its_file(path: 
     listed = {
         number for number in mentioned if any(one.partition("::")[0] == name for one in named_in(row_of(number)[3]))
     }
-    assert sorted(mentioned - listed) == [], f"docs/faults.md: name `{name}` in these rows"
+    assert sorted(mentioned - listed) == [], (
+        f"docs/faults.md: name `{name}` in these rows (`python -m tests.test_faults_list`)"
+    )
 
 
 def test_every_name_of_the_simulator_is_one() -> None:
@@ -134,3 +139,23 @@ def struck_by_name() -> Iterator[str]:
 )
 def test_numbers_are_read_as_people_write_them(text: str, numbers: set[int]) -> None:
     assert faults_in(text) == numbers
+
+
+def name_files() -> None:
+    """Puts every test file that mentions a fault into its row."""
+    page = ROOT / "docs/faults.md"
+    lines = page.read_text().splitlines(keepends=True)
+    for path in TESTS:
+        outside, tests = mentions(path)
+        name = str(path.relative_to(ROOT))
+        for number in outside.union(*tests.values()):
+            index = next(index for index, line in enumerate(lines) if line.startswith(f"| {number} | "))
+            before, shown_by, plays = lines[index].rsplit(" | ", 2)
+            if all(one.partition("::")[0] != name for one in named_in(shown_by)):
+                joined = ", " if "also in " in shown_by else "; also in " if shown_by else "in "
+                lines[index] = f"{before} | {shown_by}{joined}`{name}` | {plays}"
+    page.write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    name_files()
