@@ -42,14 +42,22 @@ def main(words: list[str]) -> int:
     print("| bug | caught by | test | seconds |\n|---|---|---|---|", flush=True)
     with Copy() as copy:
         trials = Trials(copy, () if "--likely" in words else LEVELS)
-        for mutant in mutants:
-            try:
-                verdicts.append(trials(mutant))
-            except Stale as error:
-                stale.append(str(error))
-                print(f"| {mutant.name} | STALE | | |", flush=True)
-                continue
-            print(told(verdicts[-1]), flush=True)
+        left = mutants
+        while left:
+            tried: list[Verdict] = []
+            for mutant in left:
+                try:
+                    tried.append(trials(mutant))
+                except Stale as error:
+                    stale.append(str(error))
+                    print(f"| {mutant.name} | STALE | | |", flush=True)
+                    continue
+                print(told(tried[-1]), flush=True)
+            confirmed = trials.confirmed(tried)
+            verdicts += confirmed
+            # Caught by a test that fails anyway: not caught yet.
+            known = {verdict.mutant for verdict in confirmed}
+            left = [mutant for mutant in left if mutant.name in {verdict.mutant for verdict in tried} - known]
     survivors = [verdict.mutant for verdict in verdicts if not verdict.level]
     levels = Counter(verdict.level for verdict in verdicts if verdict.level)
     by_level = ", ".join(f"{level} {count}" for level, count in levels.most_common())

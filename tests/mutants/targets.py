@@ -9,8 +9,12 @@ _SEARCH = "shared/executors/search.py"
 _PROCESS = "shared/executors/process/executor.py"
 
 _ECS_TESTS = ("tests/contract/test_executor_aws_ecs.py",)
+_ECS_EVENTS = ("tests/contract/test_executor_aws_ecs_events.py",)
 _EMR_TESTS = ("tests/contract/test_executor_aws_emr.py",)
+_EMR_STEPS = ("tests/contract/test_executor_aws_emr_steps.py",)
+_ERRORS = ("tests/contract/test_executor_aws_errors.py",)
 _SSM_TESTS = ("tests/contract/test_executor_aws_ssm.py",)
+_SSM_TEXTS = ("tests/contract/test_executor_aws_ssm_texts.py",)
 _PROCESS_TESTS = ("tests/contract/test_executor_process.py",)
 
 TARGETS = (
@@ -56,7 +60,7 @@ TARGETS = (
         _ECS,
         """if _ended(task) and (main is None or main.get("exitCode") is None):""",
         """if _ended(task) and main is None:""",
-        _ECS_TESTS,
+        _ECS_EVENTS,
     ),
     Mutant(
         "ecs-spot-burns-attempts",
@@ -79,14 +83,14 @@ TARGETS = (
         return None
 """,
         "",
-        _ECS_TESTS,
+        _ECS_EVENTS,
     ),
     Mutant(
         "emr-cancel-believed",
         _EMR,
         """_ENDED_STEPS = ("COMPLETED", "CANCELLED",""",
         """_ENDED_STEPS = ("COMPLETED", "CANCEL_PENDING", "CANCELLED",""",
-        _EMR_TESTS,
+        _EMR_STEPS,
     ),
     Mutant(
         "emr-cluster-gone-unseen",
@@ -95,7 +99,7 @@ TARGETS = (
 """,
         """gone = cluster_status.get("State") in _ENDED_CLUSTERS and not ids
 """,
-        _EMR_TESTS,
+        _EMR_STEPS,
     ),
     Mutant(
         "emr-end-raced",
@@ -105,28 +109,28 @@ TARGETS = (
 """,
         """                pass
 """,
-        (*_EMR_TESTS, "tests/simulation/test_models_emr.py"),
+        _EMR_STEPS,
     ),
     Mutant(
         "emr-sends-after-its-time",
         _EMR,
         "if request.send_before is not None and self._now() > request.send_before - timedelta(seconds=ANSWER_SECONDS):",
         "if request.send_before is not None and self._now() > request.send_before + timedelta(seconds=ANSWER_SECONDS):",
-        _EMR_TESTS,
+        _EMR_STEPS,
     ),
     Mutant(
         "server-error-is-refusal",
         "shared/executors/aws.py",
         """if code in _SERVER or int(facts.get("HTTPStatusCode", 500)) >= 500:""",
         """if code in _SERVER:""",
-        (*_EMR_TESTS, *_ECS_TESTS),
+        _ERRORS,
     ),
     Mutant(
         "search-without-skew",
         _SEARCH,
         "after = reference.asked_from - SKEW if reference.asked_from is not None",
         "after = reference.asked_from if reference.asked_from is not None",
-        (*_EMR_TESTS, *_SSM_TESTS),
+        _ERRORS,
     ),
     Mutant(
         "bounded-search-found-nothing",
@@ -141,7 +145,7 @@ TARGETS = (
         """[ "$rf_code" = 194 ] && exit 1
 """,
         "",
-        _SSM_TESTS,
+        _SSM_TEXTS,
     ),
     Mutant(
         "guard-not-exclusive",
@@ -162,14 +166,14 @@ TARGETS = (
         "shared/executors/ssm/stop.sh",
         """mkdir -p "$rf_g" && : >"$rf_g/stop" || exit 1""",
         """mkdir -p "$rf_g" || exit 1""",
-        _SSM_TESTS,
+        _SSM_TEXTS,
     ),
     Mutant(
         "ssm-look-forbids-nothing",
         "shared/executors/ssm/look.sh",
         """mkdir -p "$rf_g" && { [ -e "$rf_g/pid" ] || : >"$rf_g/stop"; } || exit 1""",
         """mkdir -p "$rf_g" || exit 1""",
-        _SSM_TESTS,
+        _SSM_TEXTS,
     ),
     Mutant(
         "ssm-first-host-decides",

@@ -20,6 +20,7 @@ SUITE_SECONDS_MAX = 600
 TEST_SECONDS_MAX = 60
 """For one test, of which the longest honest one takes a quarter of it: a bug that makes a loop endless is caught by this."""
 TRIES = 2
+FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 NOTHING_SELECTED = 5
 """pytest's answer when every test was left out."""
 
@@ -117,23 +118,19 @@ class Copy:
 
 def caught_in(said: str) -> str:
     """The test that failed, as pytest names it; empty when it names none."""
-    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
+    found = FAILED.search(said)
     return found[1] if found else ""
 
 
 class Trials:
-    """Tries bugs in one copy. A test that fails on the tree as it is catches nothing, and is left out from then on."""
+    """Tries bugs in one copy. A test that fails on the tree as it is catches nothing, and is left out once that is known."""
 
     def __init__(self, copy: Copy, levels: Sequence[Level] = LEVELS) -> None:
         """`levels`: what is tried when nothing likely catches a bug."""
         self._copy = copy
         self._levels = levels
-        self._fit: dict[str, bool] = {}
-
-    @property
-    def unfit(self) -> list[str]:
+        self.unfit: list[str] = []
         """Tests that fail without any bug."""
-        return [test for test, fit in self._fit.items() if not fit]
 
     def __call__(self, mutant: Mutant) -> Verdict:
         """What becomes of one bug. Raises `Stale` when it cannot be put in."""
@@ -141,36 +138,48 @@ class Trials:
         bad = mutant.applied(self._copy.tree)
         good = (self._copy.tree / mutant.file).read_text()
         likely = (Level(level_of(path), _pytest(path)) for path in mutant.likely)
-        for level in (*likely, *self._levels):
-            self._copy.write(mutant.file, bad)
-            try:
-                by, timed_out = self._failed(level)
-            finally:
-                self._copy.write(mutant.file, good)
-            while by and not self._is_fit(by, level):
-                self._copy.write(mutant.file, bad)
-                try:
-                    by, timed_out = self._failed(level)
-                finally:
-                    self._copy.write(mutant.file, good)
-            if by:
-                return Verdict(mutant.name, level_of(by) or level.name, by, time.monotonic() - began, timed_out)
+        self._copy.write(mutant.file, bad)
+        try:
+            for level in (*likely, *self._levels):
+                code, said = self._copy.run((*level.words, *self._left_out(level)), SUITE_SECONDS_MAX)
+                if code not in (0, NOTHING_SELECTED):
+                    by = caught_in(said) or _first_words(level, said)
+                    timed_out = code == -1 or "Timeout (>" in said
+                    return Verdict(mutant.name, level_of(by) or level.name, by, time.monotonic() - began, timed_out)
+        finally:
+            self._copy.write(mutant.file, good)
         return Verdict(mutant.name, "", "", time.monotonic() - began)
 
-    def _failed(self, level: Level) -> tuple[str, bool]:
-        """The first test of a level that fails, if one does, and whether it was by taking too long."""
-        left_out = [f"--deselect={test}" for test in self.unfit] if level.words[0] == "pytest" else []
-        code, said = self._copy.run((*level.words, *left_out), SUITE_SECONDS_MAX)
-        if code in (0, NOTHING_SELECTED):
-            return "", False
-        return caught_in(said) or _first_words(level, said), code == -1 or "Timeout (>" in said
+    def confirmed(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Those whose tests pass on the tree as it is; what the others are, `unfit` says afterwards."""
+        caught = {verdict.by for verdict in verdicts if verdict.level}
+        tests = sorted(one for one in caught if "::" in one or one.endswith(".py"))
+        # A level that hung as a whole, and seeds.
+        wholes = [
+            level
+            for level in self._levels
+            if any(verdict.by not in tests and verdict.level == level.name for verdict in verdicts)
+        ]
+        failing = self._failing(tests)
+        for level in wholes:
+            if self._copy.run(level.words, SUITE_SECONDS_MAX)[0]:
+                failing += [verdict.by for verdict in verdicts if verdict.level == level.name]
+                self._levels = [one for one in self._levels if one is not level]
+        self.unfit += failing
+        return [verdict for verdict in verdicts if verdict.by not in failing]
 
-    def _is_fit(self, test: str, level: Level) -> bool:
-        """Whether it passes without a bug. Machines are shared, so one that fails is given another try."""
-        if test not in self._fit:
-            words = _pytest(test) if "::" in test or test.endswith(".py") else level.words
-            self._fit[test] = any(self._copy.run(words, SUITE_SECONDS_MAX)[0] == 0 for _ in range(TRIES))
-        return self._fit[test]
+    def _failing(self, tests: list[str]) -> list[str]:
+        # Machines are shared: one that fails and passes the next time was only slow.
+        for _ in range(TRIES):
+            if not tests:
+                break
+            words = [word for word in _pytest(*tests) if word != "-x"]
+            code, said = self._copy.run(words, SUITE_SECONDS_MAX)
+            tests = FAILED.findall(said) or tests if code else []
+        return tests
+
+    def _left_out(self, level: Level) -> list[str]:
+        return [f"--deselect={test}" for test in self.unfit] if level.words[0] == "pytest" else []
 
 
 def level_of(path: str) -> str:
