@@ -564,8 +564,6 @@ class Engine:
         for key, _ in ready:
             wake: Callable[[], None] = key.data
             wake()
-        if self.executor.needs_polling:
-            self._look_at(self.executor.running())
         self._note_output_if_due()
 
     def _sleep_seconds(self) -> float:

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -124,6 +125,40 @@ def test_the_exit_code_is_reported(world: World, code: int) -> None:
     assert report.started_at is not None
     assert report.ended_at is not None
     assert report.started_at <= report.ended_at <= now()
+
+
+def test_more_processes_than_descriptors_are_taken_up_and_leave_some_for_everything_else(world: World) -> None:
+    requests = [world.shell("read line <../../../gate", job=f"j{number}") for number in range(12)]
+    (world.home / "runs" / RUN).mkdir(parents=True)
+    os.mkfifo(world.home / "runs" / RUN / "gate")
+    for request in requests:
+        world.executor.start(request)
+    world.until(lambda: all((world.directory(one) / "job").exists() for one in requests))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+    try:
+        world.again()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # An engine of another process: they are not its children.
+    world.executor._me = 0
+    world.executor.attach([world.reference(request) for request in requests])
+    assert len(world.executor.watch_fds()) == 8
+    assert world.executor.needs_polling
+    gate = os.open(world.home / "runs" / RUN / "gate", os.O_RDWR)
+    os.write(gate, b"\n" * 12)
+    ended: set[JobName] = set()
+
+    def all_ended() -> bool:
+        ready, _, _ = select.select(list(world.executor.watch_fds()), [], [], 0)
+        for descriptor in ready:
+            ended.update(one.job for one in world.executor.fd_ready(descriptor))
+        ended.update(one.job for one in world.executor.reap())
+        return len(ended) == 12
+
+    world.until(all_ended)
+    os.close(gate)
+    assert {world.look(request).status for request in requests} == {"succeeded"}
 
 
 def test_a_death_by_signal_is_named(world: World) -> None:
@@ -502,13 +537,13 @@ def test_what_was_stopped_before_it_began_never_begins(world: World, tmp_path: P
 
 def test_a_restarted_engine_is_told_of_the_end_of_work_it_did_not_start(world: World, tmp_path: Path) -> None:
     # The engine that starts it is a process of its own and is killed, so the work is nobody's child here.
-    request = world.shell("echo begun; sleep 0.2; exit 9")
+    request = world.shell("echo begun; sleep 1; exit 9")
     engine = f"""
 import os, signal
 from pathlib import Path
 from tests.contract.test_executor_process import World
 world = World(Path({str(world.home)!r}))
-request = world.shell("echo begun; sleep 0.2; exit 9")
+request = world.shell("echo begun; sleep 1; exit 9")
 world.executor.start(request)
 world.until(lambda: world.directory(request).joinpath("out").exists() and world.out(request))
 os.kill(os.getpid(), signal.SIGKILL)

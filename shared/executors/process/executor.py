@@ -10,7 +10,7 @@ How an engine with one thread and a `selectors` loop uses it:
 * when SIGCHLD arrives (a wake-up descriptor): `reap()` names the attempts that ended; `observe` tells how;
 * for work that is not its child (after a restart): register the descriptors of `watch_fds()` for reading, and call `fd_ready(fd)`
   when one is; it closes the descriptor and answers like `reap()`. Compare `watch_fds()` again after `attach`, `reap` and `fd_ready`.
-  Where `needs_polling` is true (no pidfd), observe those attempts every second or so;
+  Where `needs_polling` is true (no pidfd, or more processes than descriptors), call `reap()` every second or so;
 * after each `stop`, and then when it says: `tick(now)`, which sends what is due and answers when it wants to be called again;
 * at most a few times a second while attempts run: `note_output(now)`.
 
@@ -28,6 +28,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,10 @@ KILL_TRIES_MAX = 8
 ELSEWHERE_SECONDS = {"container": 5.0, "host": 60.0}
 """Added to the grace where it is kept by somebody else, who must first hear of it: the container engine, or the host, which is
 tried three times for 10 seconds."""
+POLL_SECONDS = 1.0
+"""Between two looks at processes that nobody tells the end of."""
+POLLS_PER_SECOND = 1_000
+"""Such processes looked at a second, at about a tenth of a millisecond each: of thousands the end is learnt later instead."""
 LOOK_SECONDS_MAX = 1.0
 """Between looks at a container that is to end, or that is to be told as soon as there is one."""
 
@@ -159,7 +164,9 @@ class ProcessExecutor:
         self._live: dict[Attempt, list[_Part]] = {}
         self._children: dict[int, _Part] = {}
         self._watched: dict[int, _Part] = {}
-        self._unwatched: list[_Part] = []
+        self._watched_max = system.watched_max()
+        self._unwatched: dict[_Part, None] = {}
+        self._polled_at = 0.0
         self._ended: list[Attempt] = []
         self._incomplete: set[Attempt] = set()
         self._foreign: set[int] = set()
@@ -467,8 +474,7 @@ class ProcessExecutor:
 
     def _collect(self) -> None:
         """Learn of every child that ended, and look at those that nobody tells of."""
-        for part in self._unwatched[:]:
-            self._follow(part)
+        self._poll_if_due()
         for _ in range(REAP_MAX):
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -486,6 +492,13 @@ class ProcessExecutor:
             if orphaned is not None:
                 self._record(orphaned, os.waitstatus_to_exitcode(status))
             self._take(pid, status)
+
+    def _poll_if_due(self) -> None:
+        every = max(POLL_SECONDS, len(self._unwatched) / POLLS_PER_SECOND)
+        if self._unwatched and time.monotonic() - self._polled_at >= every:
+            self._polled_at = time.monotonic()
+            for part in list(self._unwatched):
+                self._follow(part)
 
     def _collect_known(self) -> None:
         for pid in list(self._children):
@@ -555,8 +568,7 @@ class ProcessExecutor:
             evidence.release(part.guard)
         if part in parts:
             parts.remove(part)
-        if part in self._unwatched:
-            self._unwatched.remove(part)
+        self._unwatched.pop(part, None)
         if not parts:
             del self._live[part.attempt]
             self._ended.append(part.attempt)
@@ -566,13 +578,11 @@ class ProcessExecutor:
         if found is not None and found.parent == self._me:
             self._children[look.pid] = part
             return
-        descriptor = system.watch(look.pid)
+        descriptor = system.watch(look.pid) if len(self._watched) < self._watched_max else None
         if descriptor is None:
-            if part not in self._unwatched:
-                self._unwatched.append(part)
+            self._unwatched[part] = None
             return
-        if part in self._unwatched:
-            self._unwatched.remove(part)
+        self._unwatched.pop(part, None)
         self._watched[descriptor] = part
 
     def _look_of(self, guard: str) -> _Look:

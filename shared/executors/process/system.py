@@ -10,6 +10,7 @@ Linux the answers are empty, and only processes that are our own children are kn
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -94,6 +95,13 @@ def watch(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (OSError, AttributeError):
         return None
+
+
+def watched_max() -> int:
+    """How many processes may be watched at once: half of the descriptors that this process may have, so that there are always some
+    for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft // 2
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
