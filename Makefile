@@ -23,7 +23,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test e2e soak mutants check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e soak mutants torture check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -74,6 +74,9 @@ soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed e
 
 mutants: setup ## Put deliberate bugs into copies of the tree, and see that tests notice each (half an hour)
 	@$(BIN)/python -m tests.mutants
+
+torture: setup ## Kill -9 the engine of one machine 500 times, fill its disk, move its clock (a quarter of an hour; as root)
+	@nice -n 10 $(BIN)/python -m tests.torture
 
 check: lint types imports test ## Everything a commit must pass
 
