@@ -113,6 +113,8 @@ class ClaimReleased(_Event):
     reason: str
     retry_at: AwareDatetime
     """When the same attempt may be asked for again."""
+    first: bool = False
+    """Under a token: this answered the first request for the attempt, so that no earlier one may have been taken unheard."""
 
 
 class AttemptSubmitted(_Event):

@@ -56,6 +56,8 @@ class PostponeStart:
     attempt: int
     reason: str
     retry_seconds: float
+    first: bool
+    """Whether this was surely the first request for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,7 +361,12 @@ def _postpone_start(draft: RunDraft, command: PostponeStart) -> None:
     waiting = isinstance(phase, Queued) and (phase.not_before is None or phase.not_before <= draft.now)
     if waiting and phase is not None and phase.stop is None:
         at = draft.now + timedelta(seconds=command.retry_seconds)
-        draft.emit(ClaimReleased(job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at))
+        first = command.first and isinstance(phase, Queued) and phase.not_before is None
+        draft.emit(
+            ClaimReleased(
+                job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at, first=first
+            )
+        )
 
 
 def _record_refusal(draft: RunDraft, command: RecordRefusal) -> None:

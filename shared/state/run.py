@@ -45,7 +45,7 @@ from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 
 Plans = Callable[[Digest], Plan]
 """Gives the compiled document of a digest."""
@@ -107,6 +107,8 @@ class Queued:
     reason: str = ""
     ready_at: datetime | None = None
     """When its conditions held, where that was earlier than `queued_at`."""
+    untaken: bool = False
+    """The target answered the first request under its token, and every one since: nothing can have been begun unheard."""
 
 
 @record(frozen=True, slots=True)
@@ -560,7 +562,10 @@ class RunFold:
         # Where the target takes tokens, what was queued is the claim.
         if not isinstance(phase, Claimed | Queued):
             raise _impossible(event, event.job, phase)
-        queued = Queued(event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason, phase.ready_at)
+        untaken = event.first or (isinstance(phase, Queued) and phase.untaken)
+        queued = Queued(
+            event.attempt, phase.queued_at, phase.stop, event.retry_at, event.reason, phase.ready_at, untaken
+        )
         self._put(event.job, state, queued)
 
     def _submitted(self, event: AttemptSubmitted, at: datetime) -> None:

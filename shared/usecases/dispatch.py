@@ -39,6 +39,11 @@ SEND_WITHIN = timedelta(seconds=60)
 SENDING = timedelta(seconds=30)
 """How much of it must be left when the claim is stored: no request takes longer, so none is on its way when others begin to look."""
 RELEASE_RETRY_SECONDS = 30.0
+FIRST_WITHIN_SECONDS = 30.0
+"""A start that is carried out so soon after it was decided is the first: a message is delivered anew only after minutes."""
+LOOKS_WITHIN_SECONDS = 9 * 60.0
+"""How long after a token's window a look still shows what was begun under it: targets keep what has ended for an hour (ECS), and the window ends
+ten minutes before."""
 POSTPONE_SECONDS_MAX = 300.0
 """Between two requests under one token, while the target takes none."""
 
@@ -119,6 +124,12 @@ class Dispatch:
         """The target may have forgotten the token, so that the same request could start the work again: look, never send."""
         found = [self.report(one) for one in executor.observe([self._reference(run, effect.job, phase)])]
         silent = "asked for long ago without an answer, and the target may not remember the token any more"
+        if isinstance(phase, Queued) and phase.untaken:
+            refusal = RecordRefusal(effect.job, effect.attempt, "capacity", f"asked for in vain: {phase.reason}")
+            return [
+                (run_id, refusal if isinstance(report, RecordReport) and report.status == "missing" else report)
+                for run_id, report in found
+            ]
         return [
             (run.run, RecordSilence(effect.job, effect.attempt, silent))
             if isinstance(report, RecordReport) and report.status == "missing"
@@ -209,9 +220,15 @@ class Dispatch:
             assert run is not None
             executor = self._executors[run.plan.jobs[report.job].type]
             if executor.takes_token and executor.token_seconds is not None:
-                # Another attempt has another token, which the target surely does not confuse with one it may have forgotten.
-                nothing = f"asked for in vain for {executor.token_seconds / 60:.0f} minutes; two looks found nothing"
-                learnt.append((report.run, RecordRefusal(report.job, report.attempt, "capacity", nothing, looked_at)))
+                late = looked_at - phase.queued_at > timedelta(seconds=executor.token_seconds + LOOKS_WITHIN_SECONDS)
+                if not late:
+                    # Another attempt has another token, which the target surely does not confuse with one that it may have forgotten.
+                    nothing = (
+                        f"asked for in vain for {executor.token_seconds / 60:.0f} minutes; two looks found nothing"
+                    )
+                    learnt.append(
+                        (report.run, RecordRefusal(report.job, report.attempt, "capacity", nothing, looked_at))
+                    )
             else:
                 learnt.extend(self._start(StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at))
         return learnt
@@ -260,7 +277,7 @@ class Dispatch:
         # It did not take this request. What became of one before it, of which nobody heard, only the same token can tell.
         waited = (self._now() - phase.queued_at).total_seconds()
         delay = min(max(waited / 2, RELEASE_RETRY_SECONDS), POSTPONE_SECONDS_MAX)
-        return PostponeStart(effect.job, effect.attempt, reason, delay)
+        return PostponeStart(effect.job, effect.attempt, reason, delay, first=waited < FIRST_WITHIN_SECONDS)
 
     def _refused(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor, reason: str) -> list[Learnt]:
         """The target will never take the request. With a token, an earlier one may have been taken all the same: look before giving up."""
@@ -269,7 +286,7 @@ class Dispatch:
             return [(run.run, refusal)]
         reports = executor.observe([self._reference(run, effect.job, phase)])
         if not reports or reports[0].cut_short:
-            refusal = PostponeStart(effect.job, effect.attempt, reason, RELEASE_RETRY_SECONDS)
+            refusal = PostponeStart(effect.job, effect.attempt, reason, RELEASE_RETRY_SECONDS, first=False)
         elif reports[0].status != "missing":
             return [self.report(reports[0])]
         return [(run.run, refusal)]

@@ -234,9 +234,10 @@ def asked_again() -> tuple[list[Plan], Commits]:
     )
     names = ("bound", "seen-to-end", "in-vain", "nobody-wants")
     story = given(requested(plan), seconds(1))
-    story = story.given(PostponeStart(JobName("put-off"), 1, "throttled", 30.0), seconds(31))
+    story = story.given(PostponeStart(JobName("put-off"), 1, "throttled", 30.0, first=False), seconds(31))
     story = story.given(
-        PostponeStart(JobName("put-off"), 1, "away", 60.0), PostponeStart(JobName("away"), 1, "away", 5.0)
+        PostponeStart(JobName("put-off"), 1, "away", 60.0, first=False),
+        PostponeStart(JobName("away"), 1, "away", 5.0, first=False),
     )
     for name in names:
         story = story.given(claim(name, send_before=story.now + minutes(1)))
@@ -250,7 +251,9 @@ def asked_again() -> tuple[list[Plan], Commits]:
     story = story.given(claim("waits-for-a-place", send_before=story.now + minutes(1)))
     story = story.given(report("put-off", "running", handle="h-1", started_at=story.now))
     story = story.given(RecordRefusal(JobName("away"), 1, "capacity", "no room"), seconds(5), Advance())
-    story = story.given(PostponeStart(JobName("away"), 2, "throttled", 5.0), CancelJob(JobName("away"), "ada"))
+    story = story.given(
+        PostponeStart(JobName("away"), 2, "throttled", 5.0, first=False), CancelJob(JobName("away"), "ada")
+    )
     story = story.given(report("away", "missing", 2))
     story = story.given(report("bound", "running", handle="h-2"), report("seen-to-end", "succeeded", handle="h-3"))
     story = story.given(
@@ -263,6 +266,23 @@ def asked_again() -> tuple[list[Plan], Commits]:
     story = story.given(
         report("waits-for-a-place", "failed", handle="h-5", failure="infrastructure", reason="the host is gone")
     )
+    return [plan], list(story.given(CancelRun("ada")).history)
+
+
+def away_from_the_first() -> tuple[list[Plan], Commits]:
+    """A target that is away answers the first request and all that follow, until another attempt is made, or it is back."""
+    plan = document(
+        *(
+            job(name, type="ecs", retry={"capacity": {"attempts": 2, "delay_seconds": 1}})
+            for name in ("given-up", "back")
+        )
+    )
+    story = given(requested(plan), seconds(1))
+    for name in ("given-up", "back"):
+        story = story.given(PostponeStart(JobName(name), 1, "cannot connect", 30.0, first=True))
+    story = story.given(seconds(31), PostponeStart(JobName("given-up"), 1, "throttled", 300.0, first=False))
+    story = story.given(report("back", "running", handle="h-1", started_at=story.now))
+    story = story.given(minutes(50), RecordRefusal(JobName("given-up"), 1, "capacity", "asked for in vain"))
     return [plan], list(story.given(CancelRun("ada")).history)
 
 
@@ -365,6 +385,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-cancelled-and-reopened": cancelled_and_reopened,
     "run-every-end": every_end,
     "run-asked-again": asked_again,
+    "run-away-from-the-first": away_from_the_first,
     "run-from-every-phase": from_every_phase,
     "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,

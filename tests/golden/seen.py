@@ -125,6 +125,7 @@ def _phase(phase: Phase) -> Any:
                 "not_before": _moment(phase.not_before),
                 "reason": phase.reason,
                 "ready_at": _moment(phase.ready_at),
+                "untaken": phase.untaken,
             }
         case Claimed():
             return {

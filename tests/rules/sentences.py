@@ -161,8 +161,8 @@ def claimed(name: str, attempt: int = 1, claimer: str = "one", *, send_before: d
     return _of_attempt(events.AttemptClaimed, name, attempt, told)
 
 
-def released(name: str, attempt: int = 1, *, retry_at: datetime) -> Fact:
-    return _of_attempt(events.ClaimReleased, name, attempt, {"retry_at": retry_at})
+def released(name: str, attempt: int = 1, *, retry_at: datetime, first: bool = False) -> Fact:
+    return _of_attempt(events.ClaimReleased, name, attempt, {"retry_at": retry_at, "first": first})
 
 
 def submitted(name: str, attempt: int = 1, handle: str = "h1", **fields: Any) -> Fact:

@@ -312,20 +312,50 @@ def test_what_a_token_guards_is_asked_again_under_it_when_the_target_is_away() -
     assert len({request.token for request in world.target.started}) == 1
 
 
-def test_a_target_that_stays_away_is_asked_ever_more_seldom() -> None:  # fault 60
-    world = World(takes_token=True)
-    world.target.token_seconds = 3000.0
+def stays_away(world: World) -> int:
+    """A target that cannot be reached is asked until its token's window ends; how often it was asked."""
     world.target.answer = lambda _: _raise(TargetUnavailable("cannot connect"))
-    while isinstance(world.phase(), Queued) and len(world.target.started) < 100:
+    world.target.tells = None
+    end = NOON + seconds(3000)
+    while world.now <= end:
         world.learn(world.dispatch.start(START))
         phase = world.phase()
-        if isinstance(phase, Queued):
-            world.now = phase.not_before or world.now
+        assert isinstance(phase, Queued)
+        world.now = phase.not_before or world.now
+    world.target.tells = {"status": "missing"}
+    return len(world.target.started)
+
+
+def test_a_target_that_stays_away_is_asked_ever_more_seldom_and_nothing_is_in_doubt() -> None:  # fault 60
+    """It answered the first request, and every one since: nothing can have been begun."""
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    assert 10 < stays_away(world) < 20
+    world.now += timedelta(hours=3)
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Backoff)
+
+
+def test_what_may_have_been_taken_before_the_target_went_away_is_looked_for() -> None:  # faults 9 and 60
+    """Nobody handled the message within half a minute, so somebody may have handled it and died."""
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.now += seconds(31)
+    stays_away(world)
+    world.learn(world.dispatch.start(START))
     assert isinstance(world.phase(), Doubted)
-    assert 10 < len(world.target.started) < 20
-    # Back again, it knows nothing of it, at two looks: another attempt is safe.
     assert isinstance(world.look(seconds(1), status="missing"), Doubted)
     assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Backoff)
+
+
+def test_a_look_that_comes_when_the_target_may_have_forgotten_proves_nothing() -> None:  # fault 9
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.now += seconds(31)
+    stays_away(world)
+    world.learn(world.dispatch.start(START))
+    world.look(timedelta(hours=1), status="missing")
+    assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Doubted)
 
 
 def test_a_target_that_has_no_room_says_that_nothing_was_begun_under_the_token() -> None:  # fault 5

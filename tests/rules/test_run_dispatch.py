@@ -105,8 +105,8 @@ def test_a_refusal_gives_the_claim_back_and_the_same_attempt_is_asked_for_later(
 
 def test_a_start_that_is_not_taken_for_now_is_asked_for_again_under_the_same_token() -> None:  # faults 15 and 60
     story = one_job()
-    postponed = PostponeStart(LOAD, 1, "throttled", 30)
-    story = story.when(postponed).then(released("load", retry_at=NOON + seconds(30)))
+    postponed = PostponeStart(LOAD, 1, "throttled", 30, first=True)
+    story = story.when(postponed).then(released("load", retry_at=NOON + seconds(30), first=True))
     assert pending_of_run(story.run, NOON + seconds(29)) == []
     assert pending_of_run(story.run, NOON + seconds(30)) == [StartAttempt(RUN, LOAD, 1)]
     story.given(report("load", "submitted", handle="h1")).when(postponed).then_nothing()

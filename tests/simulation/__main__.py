@@ -25,7 +25,7 @@ FAILURES_MAX = 10
 SHRINK_SECONDS = 30
 AHEAD = 8
 """Seeds handed out at a time, so that a failure is seen soon."""
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 260)
 
 
 def tried(seed: int) -> Played | str:
@@ -71,9 +71,10 @@ def played(seeds: range) -> Iterator[tuple[int, Played | str]]:
 def table(total: Played) -> Table:
     """Faults that were injected, rare branches that were reached, events that were stored."""
     shown = Table(title="what happened", show_header=True)
-    for column in ("faults injected", "times", "branches reached", "times", "events", "times"):
-        shown.add_column(column, justify="right" if column == "times" else "left")
-    columns = [sorted(counter.items()) for counter in (total.injected, total.reached, total.events)]
+    names = ("faults injected", "branches reached", "events", "invariants checked")
+    for column in (column for name in names for column in (name, "times")):
+        shown.add_column(column, justify="right" if column == "times" else "left", no_wrap=True)
+    columns = [sorted(counter.items()) for counter in (total.injected, total.reached, total.events, total.checked)]
     for row in range(max(map(len, columns), default=0)):
         cells: list[str] = []
         for counted in columns:
@@ -86,6 +87,7 @@ def add(total: Played, one: Played) -> None:
     total.injected += one.injected
     total.reached += one.reached
     total.events += one.events
+    total.checked += one.checked
     total.runs += one.runs
     total.attempts += one.attempts
     total.executions += one.executions

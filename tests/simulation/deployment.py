@@ -289,7 +289,8 @@ class Deployment:
         def ended(error: BaseException | None) -> None:
             sandbox.busy = False
             if isinstance(error, Crash):
-                self._sandboxes[function].remove(sandbox)
+                # Unless a new release has replaced it meanwhile.
+                self._sandboxes[function] = [one for one in self._sandboxes[function] if one is not sandbox]
             elif error is not None and not (
                 function == "api" and isinstance(error, Rejected | NotFound | InvalidInput)
             ):

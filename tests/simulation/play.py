@@ -57,6 +57,17 @@ LIKELY = {
     "a sweep is missed": 0.2,
     "clocks differ": 1.0,
 }
+OF_STOPS = dict.fromkeys(
+    (
+        "ecs container ignores SIGTERM",
+        "emr cancel promises nothing",
+        "emr step ignores the interrupt",
+        "ssm cancel promises nothing",
+        "ssm work ignores SIGTERM",
+    ),
+    0.6,
+)
+"""Faults of targets that only a stop can meet, and stops are few."""
 OUTAGES = {
     "outage of targets": timedelta(hours=3),
     "outage of the stream": timedelta(hours=25),
@@ -83,6 +94,8 @@ class Played:
     injected: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    checked: Counter[str] = field(default_factory=Counter)
+    """Invariants, and how often there was something that they were held against."""
     runs: int = 0
     attempts: int = 0
     executions: int = 0
@@ -94,11 +107,11 @@ def faults_of(seed: int) -> list[Fault]:
     rng = random.Random(f"faults of {seed}")
     if rng.random() < 0.05:
         return []
-    share, scale = rng.choice((0.15, 0.4, 0.8)), rng.choice((0.3, 1.0, 1.0, 2.0))
+    share, scale = rng.choice((0.15, 0.4, 0.8)), rng.choice((0.3, 1.0, 1.0, 2.0, 4.0))
     likely = dict(LIKELY)
     for service in ("ecs", "emr", "ssm"):
         likely |= {f"{service} {what}": 0.03 for what in OF_TARGETS}
-    likely |= dict.fromkeys((*ecs.FAULTS, *emr.FAULTS, *ssm.FAULTS), 0.06)
+    likely |= dict.fromkeys((*ecs.FAULTS, *emr.FAULTS, *ssm.FAULTS), 0.1) | OF_STOPS
     chosen = [Fault(name, min(1.0, chance * scale)) for name, chance in likely.items() if rng.random() < share]
     for name, lasts in OUTAGES.items():
         if rng.random() < 0.08:
@@ -197,8 +210,17 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     for stream in tables.events.streams("run"):
         for record in tables.events.read(stream):
             played.events.update(type(event).__name__ for event in events_in(record.body))
+        played.checked["I5 I7 I8 what lists show, and when to look again, of a run"] += 1
+    for kind in ("run", "workflow", "document"):
+        for stream in tables.events.streams(kind):
+            played.checked["I9 I11 I13 a commit: chain, cause, no secret"] += len(tables.events.read(stream))
+    played.checked["I6 a workflow's instants: run, skip or miss"] += len(tables.events.streams("workflow"))
+    played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
+    played.checked["I14 a rerun: repeats nothing that it kept"] += played.events["RunReopened"]
     played.attempts = sum(len(job.attempts) for state in runs.values() for job in state.jobs.values())
     played.executions = len(deployment.ledger.executions)
+    played.checked["I1 I2 I3 I4 an attempt: bound once, doubt, end, condition"] += played.attempts
+    played.checked["an execution: once, known, and ended as told"] += played.executions
     return played
 
 

@@ -14,6 +14,7 @@ from tests.simulation.kernel import Kernel
 from tests.simulation.models.model import Behaviour
 
 SHARED_CLUSTER = "j-SHARED"
+TAG = {"role": "etl"}
 STEP = {
     "Name": "count",
     "ActionOnFailure": "CONTINUE",
@@ -89,7 +90,8 @@ class Workload:
             case "ecs":
                 job |= {"image": "registry/load:3", "command": ["load"], "spot": rng.random() < 0.3}
             case "ssm":
-                job |= {"host": HOST, "script": "/opt/etl/load.sh"}
+                job |= {"tag": TAG} if rng.random() < 0.3 else {"host": HOST}
+                job["script"] = "/opt/etl/load.sh"
             case _ if rng.random() < 0.5:
                 job |= {"cluster": CLUSTER, "steps": [STEP]}
             case _:
