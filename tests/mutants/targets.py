@@ -15,6 +15,8 @@ _EMR_STEPS = ("tests/contract/test_executor_aws_emr_steps.py",)
 _ERRORS = ("tests/contract/test_executor_aws_errors.py",)
 _SSM_TESTS = ("tests/contract/test_executor_aws_ssm.py",)
 _SSM_TEXTS = ("tests/contract/test_executor_aws_ssm_texts.py",)
+_SSM_TOLD = ("tests/contract/test_executor_aws_ssm_told.py",)
+_EVIDENCE = ("tests/contract/test_process_evidence.py",)
 _PROCESS_TESTS = ("tests/contract/test_executor_process.py",)
 
 TARGETS = (
@@ -180,7 +182,7 @@ TARGETS = (
         _SSM,
         "if len(each) < count or not each:",
         "if not each:",
-        (*_SSM_TESTS, "tests/simulation/test_models_ssm.py"),
+        _SSM_TOLD,
     ),
     Mutant(
         "ssm-printed-success-believed",
@@ -189,14 +191,14 @@ TARGETS = (
             return None
 """,
         "",
-        _SSM_TESTS,
+        _SSM_TOLD,
     ),
     Mutant(
         "ssm-long-output-has-no-end",
         _SSM,
         "if len(output) < OUTPUT_SHOWN:",
         "if len(output) <= OUTPUT_SHOWN + 100:",
-        _SSM_TESTS,
+        _SSM_TOLD,
     ),
     Mutant(
         "half-an-exit-code",
@@ -207,7 +209,7 @@ TARGETS = (
         """if found is None:
         return None
     code""",
-        _PROCESS_TESTS,
+        _EVIDENCE,
     ),
     Mutant(
         "process-doubt-is-idle",
@@ -221,13 +223,13 @@ TARGETS = (
         _PROCESS,
         "if stop is not None and look.end.at >= stop[0]:",
         "if stop is not None:",
-        _PROCESS_TESTS,
+        _EVIDENCE,
     ),
     Mutant(
         "process-number-reused",
         "shared/executors/process/system.py",
         """return b"-g" in words and os.fsencode(guard) in words""",
         """return b"-g" in words""",
-        _PROCESS_TESTS,
+        _EVIDENCE,
     ),
 )
