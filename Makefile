@@ -23,7 +23,7 @@ SOURCES = $(wildcard shared functions local cli infra tests bench)
 QUICK_TESTS = $(wildcard tests/rules tests/contract)
 PYTEST_WORKERS ?= 2
 
-.PHONY: help setup infra-setup e2e-setup demo up test e2e soak mutants torture check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
+.PHONY: help setup infra-setup e2e-setup demo up test e2e simulate soak mutants torture check quick lint types imports format bench bench-cost bench-cold bench-api checkov audit lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target meaning; do \
@@ -68,6 +68,9 @@ test: setup infra-setup e2e-setup ## Run all tests, those of the deployed templa
 # With nothing beside them they are shared out, and each worker has a deployment.
 e2e: setup infra-setup e2e-setup ## Deploy the template into an emulator and drive it end to end (two minutes)
 	@$(call pytest,-n $(PYTEST_WORKERS) tests/e2e)
+
+simulate: setup ## Play deployments in simulated time: SEEDS=200 FIRST=1
+	@$(BIN)/python -m tests.simulation $(or $(SEEDS),200) $(or $(FIRST),1)
 
 soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine; prints the throughput
 	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py
