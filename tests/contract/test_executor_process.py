@@ -23,7 +23,7 @@ import pytest
 
 from shared.errors import InvalidInput, NotFound, TargetRefused
 from shared.executors.process import HostSettings, ProcessExecutor
-from shared.executors.process.system import descendants, is_wrapper_of, process, processes
+from shared.executors.process.system import descendants, is_wrapper_of, process
 from shared.executors.ssh import Remote
 from shared.ids import JobName, RunId, attempt_token
 from shared.ports import Executor, Reference, Report, Request
