@@ -603,8 +603,8 @@ def test_wrapper_and_job_killed_while_no_engine_lived_are_unknown_and_never_gues
     world.executor.start(request)
     world.until((world.directory(request) / "job").exists)
     os.killpg(int((world.directory(request) / "pid").read_text()), signal.SIGKILL)
-    world.until(world.executor.reap)
-    assert world.look(request).status == "unknown"
+    # On a busy machine the program is still dying when the wrapper is dead.
+    world.until(lambda: not world.executor.reap() and world.look(request).status == "unknown")
     world.again()
     world.executor.attach([world.reference(request)])
     assert world.look(request).status == "unknown"
