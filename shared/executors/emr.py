@@ -255,9 +255,12 @@ class EmrExecutor:
         if (open_steps or not steps) and not gone:
             begun = times["started_at"] is not None
             return _report(reference, "running" if begun else "submitted", **times)
+        if not complete and cluster_status.get("State") == "TERMINATING" and not _any_failed(steps):
+            # Steps are cut off before the cluster says why it ends, and only that tells a broken host from a stop.
+            return _report(reference, "running", **times)
         times["ended_at"] = max(filter(None, (_time(step, "EndDateTime") for step in steps)), default=None)
         times["ended_at"] = times["ended_at"] or _aware(cluster_status.get("Timeline", {}).get("EndDateTime"))
-        failed = next((step for step in steps if step["Status"]["State"] == "FAILED"), None)
+        failed = _any_failed(steps)
         reason_code = str(cluster_status.get("StateChangeReason", {}).get("Code", ""))
         why = ": ".join(filter(None, (reason_code, cluster_status.get("StateChangeReason", {}).get("Message"))))
         if failed is not None:
@@ -413,6 +416,10 @@ def attempt_in(name: str, handle: Handle | None) -> Reference | None:
     if attempt_token(RunId(run), JobName(job), int(attempt)) != token:
         return None
     return Reference(Token(token), RunId(run), JobName(job), int(attempt), handle)
+
+
+def _any_failed(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((step for step in steps if step["Status"]["State"] == "FAILED"), None)
 
 
 def _end_of_cluster(code: str, why: str) -> tuple[Any, Any]:

@@ -156,17 +156,24 @@ class Dispatch:
         reference = self._reference(run, effect.job, phase)
         looked_at = self._now()
         learnt: list[Learnt] = []
-        if not isinstance(phase, Submitted) or phase.stop.sent_at is not None:
-            # It may not have begun, or it has ended and nobody told us: what the target says decides whether there is anything
-            # to stop. An attempt that is being stopped is not polled otherwise.
-            for report in executor.observe([reference]):
-                if report.cut_short:
-                    if not _may_still_be_sent(phase, self._now()):
-                        learnt.append(self.report(report))
-                elif report.status not in _UNDER_WAY:
-                    return [self.report(report, looked_at)]
-                elif not isinstance(phase, Submitted):
+        if isinstance(phase, Submitted) and phase.stop.sent_at is None:
+            if _stop(executor, reference, job.stop_grace_seconds):
+                return [(run.run, RecordStopSent(effect.job, effect.attempt))]
+            # Where no stop is taken, the host may be gone, and what ran on it with it.
+            reports = [
+                one for one in executor.observe([reference]) if not one.cut_short and one.status not in _UNDER_WAY
+            ]
+            return [self.report(one, looked_at) for one in reports]
+        # It may not have begun, or it has ended and nobody told us: what the target says decides whether there is anything
+        # to stop. An attempt that is being stopped is not polled otherwise.
+        for report in executor.observe([reference]):
+            if report.cut_short:
+                if not _may_still_be_sent(phase, self._now()):
                     learnt.append(self.report(report))
+            elif report.status not in _UNDER_WAY:
+                return [self.report(report, looked_at)]
+            elif not isinstance(phase, Submitted):
+                learnt.append(self.report(report))
         if _stop(executor, reference, job.stop_grace_seconds):
             learnt.append((run.run, RecordStopSent(effect.job, effect.attempt)))
         return learnt

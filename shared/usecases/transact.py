@@ -21,6 +21,7 @@ from shared.effects import (
     HANDOVER_SECONDS,
     NO_PATIENCE,
     AdvanceRun,
+    CheckHolders,
     Effect,
     TickWorkflow,
     due_of_job,
@@ -387,7 +388,8 @@ def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> 
             ]
             return pending_of_jobs(state, jobs, now)
         case WorkflowState():
-            return pending_of_workflow(state, now)
+            # A look at holders answers with commands that may change nothing, and would hand over the next look, and so on for ever.
+            return [effect for effect in pending_of_workflow(state, now) if not isinstance(effect, CheckHolders)]
         case _:
             return []
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from shared.decide.commands import Advance, Command
 from shared.effects import (
     AdvanceRun,
+    CheckHolders,
     Effect,
     ObserveAttempt,
     OpenRun,
@@ -73,6 +74,9 @@ class Work:
                     observed.append(effect)
                 case AdvanceRun():
                     advanced.append(effect)
+                case CheckHolders():
+                    # The sweep looks again: a look that is sent anew whenever it fails would meet those of every sweep meanwhile.
+                    self._try([], partial(self._admission, effect), later)
                 case _:
                     self._try([effect], partial(self._admission, effect), later)
         self._side_by_side(asking)

@@ -13,9 +13,11 @@ from bench.deployed import Target
 from functions.status.handler import make_handler as status_handler
 from shared.bootstrap.threads import WORKERS, Threads
 from shared.codec import events_in
-from shared.errors import TargetSilent
+from shared.effects import CheckHolders
+from shared.errors import StoreUnavailable, TargetSilent
 from shared.ids import Handle, RunId, WorkflowName, run_stream
 from shared.ports import Report, Request
+from shared.usecases.work import Work
 from tests.functions.conftest import Deployed
 from tests.functions.test_doorways import Context, dispatch, sqs_event, state_of
 
@@ -109,3 +111,22 @@ def test_events_are_looked_into_side_by_side_and_one_told_fifty_times_once(deplo
     assert sorted(told) == [str(n) for n in range(WIDTH)]
     failed = {int(one["itemIdentifier"]) for one in answer["batchItemFailures"]}
     assert failed == {2 + WIDTH * n for n in range(10)} | {10 * WIDTH}
+
+
+def test_a_look_at_holders_that_fails_or_changes_nothing_hands_over_no_other_look(deployed: Deployed) -> None:
+    """The sweep looks again. Handed over by themselves, looks met those of every sweep and bred: the simulator counted a thousand in an hour."""
+    jobs = [{"name": "load", "type": "ecs", "image": "x", "command": ["load"]}]
+    document = json.dumps({"name": "wide", "overlap": "queue", "jobs": jobs}).encode()
+    deployed.aws.control.register(document, name="wide.json", by="ann")
+    deployed.aws.control.request_run(WorkflowName("wide"), {}, by="ann")
+    deployed.messages()
+    look = CheckHolders(WorkflowName("wide"))
+    assert deployed.aws.work([look]) == []
+    assert not [message for message in deployed.messages() if "CheckHolders" in message]
+
+    class Throttled:
+        def __call__(self, *_: object) -> None:
+            raise StoreUnavailable("throttled")
+
+    work = Work(deployed.aws.transact, deployed.aws.dispatch, Throttled())  # type: ignore[arg-type]
+    assert work([look]) == []

@@ -42,6 +42,7 @@ class Target:
         self.stopped: list[Reference] = []
         self.answer: Callable[[Request], Handle] = lambda _: Handle("c/s")
         self.tells: dict[str, Any] | None = {"status": "missing"}
+        self.stopping: Callable[[], object] = lambda: None
 
     def start(self, request: Request) -> Handle:
         self.started.append(request)
@@ -55,6 +56,7 @@ class Target:
 
     def stop(self, reference: Reference, *, grace_seconds: float) -> None:
         self.stopped.append(reference)
+        self.stopping()
 
 
 class Nowhere:
@@ -290,6 +292,22 @@ def test_what_no_claim_can_hold_is_refused_before_it_is_asked_for() -> None:  # 
     assert isinstance(phase, Done)
     assert "at most 70,000 are recorded" in phase.reason
     assert world.target.started == []
+
+
+# --- stops ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_takes_no_stop_because_its_host_is_gone_is_asked_how_it_is() -> None:  # fault 26
+    world = World()
+    world.learn(world.dispatch.start(START))
+    world.learn([(RUN, CancelJob(LOAD, "ada"))])
+    world.target.stopping = lambda: _raise(TargetUnavailable("the host is not there"))
+    world.target.tells = None
+    world.learn(world.dispatch.stop(StopAttempt(RUN, LOAD, 1)))
+    assert isinstance(world.phase(), Submitted)
+    world.target.tells = {"status": "unknown", "handle": "c/s"}
+    world.learn(world.dispatch.stop(StopAttempt(RUN, LOAD, 1)))
+    assert isinstance(world.phase(), Done)
 
 
 # --- with a token -----------------------------------------------------------------------------------------------------
