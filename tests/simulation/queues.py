@@ -37,7 +37,8 @@ Invoke = Callable[[str, dict[str, Any], Callable[[Any, BaseException | None], No
 class Message:
     body: str
     receives: int = 0
-    gone: bool = False
+    repeated: bool = False
+    """It, or the one that it repeats, was delivered twice already."""
 
 
 @dataclass
@@ -99,8 +100,9 @@ class Queue:
         self.taken += len(batch)
         for one in batch:
             one.receives += 1
-            if self.kernel.happens("a message is delivered twice"):
-                twin = Message(one.body)
+            if not one.repeated and self.kernel.happens("a message is delivered twice"):
+                one.repeated = True
+                twin = Message(one.body, repeated=True)
                 self.delayed += 1
                 self.kernel.after(self.kernel.between(0, 5), lambda twin=twin: self._arrive(twin))  # type: ignore[misc]
         if self.shown:
