@@ -75,7 +75,7 @@ simulate: setup ## Play deployments in simulated time: SEEDS=200 FIRST=1
 soak: setup infra-setup e2e-setup ## Run 500 runs at once through the deployed engine; prints the throughput
 	@RUNFOLD_E2E_RUNS=500 $(BIN)/pytest tests/e2e/test_load.py
 
-mutants: setup ## Put deliberate bugs into copies of the tree, and see that tests notice each (half an hour)
+mutants: setup ## Put deliberate bugs into copies of the tree, and see that tests notice each (ten minutes)
 	@$(BIN)/python -m tests.mutants
 
 torture: setup ## Kill -9 the engine of one machine 500 times, fill its disk, move its clock (a quarter of an hour; as root)
