@@ -14,7 +14,7 @@ from tests.torture.ground import BY, Ground
 from tests.torture.telling import Outcome, Teller
 
 VARIANTS = 5
-LIVE_MAX = 10
+LIVE_MAX = 20
 """Runs that are asked for at a time: more would starve a small machine."""
 CLOCK_EVERY = timedelta(seconds=5)
 WRAPPER_SHARE, PROGRAM_SHARE = 0.15, 0.15
