@@ -34,7 +34,16 @@ from shared.effects import (
     StartAttempt,
     StopAttempt,
 )
-from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable, UnknownEvents
+from shared.errors import (
+    Conflict,
+    CorruptStream,
+    NotFound,
+    Rejected,
+    RunfoldError,
+    StoreUnavailable,
+    TargetUnavailable,
+    UnknownEvents,
+)
 from shared.executors.process import ProcessExecutor, become_subreaper
 from shared.ids import StreamName, run_stream
 from shared.ports import PAGE_MAX, Reference
@@ -383,7 +392,7 @@ class Engine:
         except (CorruptStream, UnknownEvents, Rejected) as error:
             logger.error("%s is left alone: %s", effect, error)
             self._queue.done(receipt)
-        except OSError as error:
+        except (OSError, TargetUnavailable) as error:
             # The machine is short of something; jobs end, and then it is not.
             logger.error("%s has to wait: %s", effect, error)
             self._queue.put_off(receipt, delay_seconds=RETRY_SECONDS)

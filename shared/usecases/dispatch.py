@@ -44,6 +44,8 @@ FIRST_WITHIN_SECONDS = 30.0
 LOOKS_WITHIN_SECONDS = 9 * 60.0
 """How long after a token's window a look still shows what was begun under it: targets keep what has ended for an hour (ECS), and the window ends
 ten minutes before."""
+STRAYS_WITHIN = timedelta(minutes=10)
+"""How long after the last news of a run an execution that it does not want is told to end again and again."""
 POSTPONE_SECONDS_MAX = 300.0
 """Between two requests under one token, while the target takes none."""
 
@@ -148,7 +150,9 @@ class Dispatch:
             stray = Reference(
                 attempt_token(run.run, effect.job, effect.attempt), run.run, effect.job, effect.attempt, effect.handle
             )
-            _stop(executor, stray, job.stop_grace_seconds)
+            if not _stop(executor, stray, job.stop_grace_seconds) and self._now() - run.at < STRAYS_WITHIN:
+                # Right after its start a target may not know it yet, and of a run that has ended no sweep would ask again.
+                raise TargetUnavailable(f"{effect.handle} could not be told to end")
             return []
         phase = _phase(run, effect.job, effect.attempt)
         if phase is None or phase.stop is None:

@@ -19,7 +19,15 @@ from shared.effects import (
     StartAttempt,
     StopAttempt,
 )
-from shared.errors import Conflict, CorruptStream, NotFound, Rejected, StoreUnavailable, UnknownEvents
+from shared.errors import (
+    Conflict,
+    CorruptStream,
+    NotFound,
+    Rejected,
+    StoreUnavailable,
+    TargetUnavailable,
+    UnknownEvents,
+)
 from shared.ids import RunId, run_stream
 from shared.ports import Report
 from shared.usecases.admission import Admission
@@ -29,7 +37,7 @@ from shared.usecases.transact import Transact
 logger = logging.getLogger("runfold.work")
 
 _Asked = TypeVar("_Asked")
-_LATER = (Conflict, StoreUnavailable, UnknownEvents)
+_LATER = (Conflict, StoreUnavailable, TargetUnavailable, UnknownEvents)
 
 
 SideBySide = Callable[[Sequence[Callable[[], None]]], None]

@@ -16,7 +16,7 @@ from shared.ids import Handle, JobName, RunId, WorkflowName, run_stream
 from shared.ports import Reference, Report, Request
 from shared.state.run import Backoff, Claimed, Done, Doubted, Phase, Queued, Run, Submitted
 from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore
-from shared.usecases.dispatch import SEND_WITHIN, SENDING, Dispatch
+from shared.usecases.dispatch import SEND_WITHIN, SENDING, STRAYS_WITHIN, Dispatch
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.transact import Transact
 from tests.rules.sentences import NOON, seconds
@@ -308,6 +308,18 @@ def test_what_takes_no_stop_because_its_host_is_gone_is_asked_how_it_is() -> Non
     world.target.tells = {"status": "unknown", "handle": "c/s"}
     world.learn(world.dispatch.stop(StopAttempt(RUN, LOAD, 1)))
     assert isinstance(world.phase(), Done)
+
+
+def test_a_second_execution_that_cannot_be_told_to_end_yet_is_told_again_for_some_minutes() -> None:  # fault 8
+    world = World(takes_token=True)
+    world.learn(world.dispatch.start(START))
+    world.target.stopping = lambda: _raise(TargetUnavailable("not to be seen yet"))
+    stray = StopAttempt(RUN, LOAD, 1, Handle("c/other"))
+    with pytest.raises(TargetUnavailable):
+        world.dispatch.stop(stray)
+    world.now += STRAYS_WITHIN
+    assert world.dispatch.stop(stray) == []
+    assert [one.handle for one in world.target.stopped] == ["c/other", "c/other"]
 
 
 # --- with a token -----------------------------------------------------------------------------------------------------

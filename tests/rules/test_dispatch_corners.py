@@ -56,6 +56,7 @@ def test_a_stop_that_the_target_did_not_take_is_not_recorded_as_sent(error: type
 
     taken = world.target.stop
     world.target.stop = refuses  # type: ignore[method-assign]
+    world.target.tells = {"status": "running", "handle": "c/s"}
     world.now += timedelta(minutes=1)
     assert world.dispatch.stop(StopAttempt(RUN, LOAD, 1)) == []
     world.target.stop = taken  # type: ignore[method-assign]

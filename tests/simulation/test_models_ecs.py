@@ -391,7 +391,8 @@ def test_a_stop_that_comes_too_early_finds_nothing() -> None:  # fault 8
     world = World("ecs shows a task late", seconds=600)
     request = job()
     handle = world.executor.start(request)
-    world.stop(request, handle)
+    with pytest.raises(TargetUnavailable, match="or not yet"):
+        world.stop(request, handle)
     world.pass_by(300)
     assert world.look(request, handle).status == "running"
 

@@ -132,9 +132,12 @@ class EcsExecutor:
         try:
             self._client.stop_task(cluster=_cluster_of(arn), task=arn, reason="runfold: stop requested")
         except AwsError as error:
-            # ECS forgets a task an hour after its end, and a cluster can only go after its tasks.
-            if code_of(error) == "ClusterNotFoundException" or "not found" in message_of(error).lower():
+            # A cluster can only go after its tasks.
+            if code_of(error) == "ClusterNotFoundException":
                 return
+            if "not found" in message_of(error).lower():
+                # ECS forgets a task an hour after its end, and right after its start it may not show it yet (fault 8).
+                raise TargetUnavailable("ECS does not know the task, or not yet") from error
             raise failure_of(error, "stop the task", once=False) from error
 
     def reports_of(self, event: Mapping[str, Any]) -> list[Report]:
