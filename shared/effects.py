@@ -209,8 +209,8 @@ def pending_of_run(
         if any(deadline.at <= now for deadline in deadlines(state, run.plan.jobs[name], run.round)):
             advance = True
         effects.extend(_pending_of_job(run, name, state, now, everything, looked, patience))
-        # That a stray was told to end is recorded nowhere, and telling it again is harmless.
-        effects.extend(_strays(run, name, state))
+        if everything:
+            effects.extend(_strays(run, name, state))
     if advance:
         effects.append(AdvanceRun(run.run))
     return effects
