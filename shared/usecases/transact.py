@@ -274,13 +274,13 @@ class Transact:
         with self._events.batch():
             row, moved = self._lower_due(stream, needed, now, new=record.version == 1)
             self._events.append(record)
-            if self._rhythm.every is None:
-                check = record.version == 1
-            else:
-                # A row that far ahead is out of a sweep's sight for longer than any function may take from one call to the next.
-                check = moved and row <= now + self._rhythm.skew
-            if check:
-                # A sweep between the two has seen a row, and not the commit that it was written for.
+            # A sweep between the two has seen a row, and not the commit that it was written for.
+            if self._rhythm.every is not None and moved and row <= now + self._rhythm.skew:
+                # It may still be about to raise or remove that row: moved once more, it is not the row that it saw. One that is further
+                # ahead is out of a sweep's sight for longer than any function may take from one call to the next.
+                row -= timedelta(microseconds=1)
+                self._dues.lower(stream, row)
+            elif self._rhythm.every is None and record.version == 1:
                 there = self._dues.get(stream)
                 if there is None or there > needed:
                     self._dues.lower(stream, row)

@@ -4,13 +4,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.bootstrap.aws import RHYTHM
+from shared.bootstrap.aws import RHYTHM, Aws
 from shared.bootstrap.origins import utc_now
 from shared.effects import HANDOVER_SECONDS
-from shared.ids import run_stream
+from shared.ids import run_stream, workflow_stream
+from shared.ports import Record
 from shared.usecases.sweep import Sweep
 from tests.functions.conftest import Deployed
-from tests.functions.test_doorways import dispatch, report, start_run
+from tests.functions.test_doorways import NIGHTLY, dispatch, document, report, start_run
 
 
 def sweep_at(deployed: Deployed, now: datetime) -> int:
@@ -68,3 +69,28 @@ def test_a_need_without_a_row_is_never_earlier_than_any_row_a_sweep_may_leave(sk
     assert RHYTHM.covers(now + RHYTHM.patience, now)
     assert not RHYTHM.covers(now + RHYTHM.patience - timedelta(seconds=1), now)
     assert RHYTHM.covers(now + timedelta(seconds=HANDOVER_SECONDS) + RHYTHM.patience, now)
+
+
+def test_a_sweep_that_saw_the_row_and_not_the_commit_removes_nothing(deployed: Deployed) -> None:  # fault 59
+    """Its clock is ahead, so it looks at once at what was to be looked at in a minute, and takes its time to remove the row."""
+    aws = deployed.aws
+    aws.control.register(document(), name="nightly.json", by="ann")
+    stream = workflow_stream(NIGHTLY)
+    ahead = utc_now() + timedelta(minutes=2)
+    sweep = Sweep(Aws(aws.settings).transact, aws.dues, aws.effects, aws.settle_again, now=lambda: ahead, rhythm=RHYTHM)
+    sweep()
+    assert aws.dues.get(stream) is None
+    looked = []
+    append = aws.store.append
+
+    def meanwhile(record: Record) -> None:
+        (row,) = aws.dues.due(ahead)
+        looked.append(sweep._look_at(row, ahead))
+        append(record)
+
+    aws.store.append = meanwhile  # type: ignore[method-assign]
+    aws.control.pause(NIGHTLY, by="bob")
+    (found,) = looked
+    assert found.loaded.version == 1
+    sweep._move(found, ahead)
+    assert aws.dues.get(stream) is not None

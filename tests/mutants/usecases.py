@@ -103,8 +103,8 @@ TRANSACT = (
     Mutant(
         "first-row-swept-away",
         _TRANSACT,
-        "                check = record.version == 1\n",
-        "                check = False\n",
+        "            elif self._rhythm.every is None and record.version == 1:\n",
+        "            elif self._rhythm.every is None and record.version == 0:\n",
         _REPAIRS,
     ),
     Mutant(
