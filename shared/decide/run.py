@@ -357,16 +357,21 @@ def _release_claim(draft: RunDraft, command: ReleaseClaim) -> None:
 
 def _postpone_start(draft: RunDraft, command: PostponeStart) -> None:
     phase = _current(draft, command.job, command.attempt)
-    # Whoever asked side by side, or again, may have said so already, or been taken.
-    waiting = isinstance(phase, Queued) and (phase.not_before is None or phase.not_before <= draft.now)
-    if waiting and phase is not None and phase.stop is None:
-        at = draft.now + timedelta(seconds=command.retry_seconds)
-        first = command.first and isinstance(phase, Queued) and phase.not_before is None
-        draft.emit(
-            ClaimReleased(
-                job=command.job, attempt=command.attempt, reason=_short(command.reason), retry_at=at, first=first
-            )
+    if not isinstance(phase, Queued) or phase.stop is not None:
+        # Another request of it was taken, or nobody wants it any more.
+        return
+    if phase.not_before is not None and phase.not_before > draft.now:
+        # Whoever asked side by side has said so already.
+        return
+    draft.emit(
+        ClaimReleased(
+            job=command.job,
+            attempt=command.attempt,
+            reason=_short(command.reason),
+            retry_at=draft.now + timedelta(seconds=command.retry_seconds),
+            first=command.first and phase.not_before is None,
         )
+    )
 
 
 def _record_refusal(draft: RunDraft, command: RecordRefusal) -> None:

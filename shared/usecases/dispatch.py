@@ -224,24 +224,19 @@ class Dispatch:
         """
         learnt: list[Learnt] = []
         for report in missing:
-            phase = _phase(self._run(report.run), report.job, report.attempt)
-            if not isinstance(phase, Doubted) or phase.handle is not None or phase.policy == "ask":
-                continue
             run = self._run(report.run)
-            assert run is not None
+            phase = _phase(run, report.job, report.attempt)
+            if run is None or not isinstance(phase, Doubted) or phase.handle is not None or phase.policy == "ask":
+                continue
             executor = self._executors[run.plan.jobs[report.job].type]
-            if executor.takes_token and executor.token_seconds is not None:
-                late = looked_at - phase.queued_at > timedelta(seconds=executor.token_seconds + LOOKS_WITHIN_SECONDS)
-                if not late:
-                    # Another attempt has another token, which the target surely does not confuse with one that it may have forgotten.
-                    nothing = (
-                        f"asked for in vain for {executor.token_seconds / 60:.0f} minutes; two looks found nothing"
-                    )
-                    learnt.append(
-                        (report.run, RecordRefusal(report.job, report.attempt, "capacity", nothing, looked_at))
-                    )
-            else:
+            window = executor.token_seconds
+            if not executor.takes_token or window is None:
                 learnt.extend(self._start(StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at))
+            elif looked_at - phase.queued_at <= timedelta(seconds=window + LOOKS_WITHIN_SECONDS):
+                # Another attempt has another token, which the target surely does not confuse with one that it may have forgotten.
+                nothing = f"asked for in vain for {window / 60:.0f} minutes; two looks found nothing"
+                refusal = RecordRefusal(report.job, report.attempt, "capacity", nothing, looked_at)
+                learnt.append((report.run, refusal))
         return learnt
 
     def _reference(self, run: Run, job: JobName, phase: Open) -> Reference:

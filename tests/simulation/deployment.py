@@ -388,6 +388,3 @@ class Deployment:
     def redrive(self) -> None:
         self.effects.redrive()
         self.reports.redrive()
-
-    def moment(self) -> datetime:
-        return self.kernel.now

@@ -8,8 +8,7 @@ seed plays the same history.
 import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -186,10 +185,6 @@ class Kernel:
         for error in errors:
             raise error
 
-    def kill(self, process: Process) -> None:
-        """End it where it stands, the next time it would go on."""
-        process.dies_at = self.now
-
     def point(self, name: str, *, seconds: tuple[float, float] = (0.001, 0.02)) -> None:
         """A place where time passes, others may work, and this process may be killed. Outside processes it does nothing."""
         process = self.running
@@ -219,15 +214,6 @@ class Kernel:
         before, self.running = self.running, process
         try:
             process.body.switch()
-        finally:
-            self.running = before
-
-    @contextmanager
-    def unobserved(self) -> Iterator[None]:
-        """What a checker does: no time passes, and nothing goes wrong."""
-        before, self.running = self.running, None
-        try:
-            yield
         finally:
             self.running = before
 

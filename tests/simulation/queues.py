@@ -16,7 +16,7 @@ from shared.codec import effects_to_json
 from shared.effects import Effect
 from shared.errors import StoreUnavailable
 from shared.ports import Record
-from tests.simulation.kernel import Crash, Kernel
+from tests.simulation.kernel import Kernel
 
 HOP_SECONDS = (0.005, 0.04)
 STREAM_HOP_SECONDS = (0.1, 0.6)
@@ -278,6 +278,3 @@ class Rules:
 
     def _reports_after(self, seconds: float, body: str) -> None:
         self._kernel.after(seconds, lambda: self._reports.send(body))
-
-
-__all__ = ["Crash", "EffectsPort", "Message", "Queue", "Rules", "TableStream"]
