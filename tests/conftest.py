@@ -22,6 +22,7 @@ class DeployedTogether(LoadScopeScheduling):  # type: ignore[misc]
         return DEPLOYED if nodeid.startswith(DEPLOYED) and not nodeid.startswith(A_DEPLOYMENT_OF_ITS_OWN) else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` is a way to debug
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DeployedTogether | None:
     return DeployedTogether(config, log) if config.getvalue("dist") == "loadgroup" else None
 

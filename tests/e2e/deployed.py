@@ -42,6 +42,7 @@ QUIET_SECONDS = 0.5
 """Longer than anything takes from one queue to the next."""
 
 SHOWN_AGAIN_SECONDS = 2
+WORKED_OFF_SECONDS_MAX = 300.0
 RECEIVES_WHILE_KILLED = 1000
 """A busy machine may need longer than `SHOWN_AGAIN_SECONDS` for a batch, which is then delivered again meanwhile; on AWS that time is
 six times the longest a function may take. What is about deaths must not run out of receives for slowness."""
@@ -324,7 +325,13 @@ class Deployed:
         try:
             yield
             # What was taken meanwhile comes back in a moment. It is this test's, and must not trouble the next one.
-            self.until(lambda: not self.messages(queue) and not self.messages_taken(queue), f"{queue} is worked off")
+            # A poller whose function was killed waits for it as long as a function may take, and on a busy machine each of the others
+            # takes its time.
+            self.until(
+                lambda: not self.messages(queue) and not self.messages_taken(queue),
+                f"{queue} is worked off",
+                seconds=WORKED_OFF_SECONDS_MAX,
+            )
         finally:
             client.set_queue_attributes(QueueUrl=url, Attributes=right)
 
