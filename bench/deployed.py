@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from shared.errors import NoRoom
+from shared.errors import TargetUnavailable
 from shared.ids import Handle, Token
 from shared.ports import Reference, Report, Request
 from shared.settings import Settings
@@ -46,7 +46,7 @@ class Target:
         self.asked += 1
         if self.unavailable:
             self.unavailable -= 1
-            raise NoRoom("no room")
+            raise TargetUnavailable("no room")
         self.started.setdefault(request.token, request)
         return handle_of(request.token)
 

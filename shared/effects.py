@@ -22,6 +22,7 @@ from shared.events import (
     RunAdmitted,
     RunFinished,
     RunRequested,
+    StartAsked,
     StopRequested,
 )
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, workflow_of
@@ -144,7 +145,7 @@ def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[dateti
         match event:
             case AttemptFailed(retry_at=at) if at is not None:
                 timed.append((at, AdvanceRun(run.run)))
-            case ClaimReleased(retry_at=at):
+            case ClaimReleased(retry_at=at) | StartAsked(not_before=at):
                 timed.append((at, StartAttempt(run.run, event.job, event.attempt)))
             case RunRequested(start_after=at) if at is not None:
                 timed.append((at, AdvanceRun(run.run)))

@@ -64,10 +64,6 @@ class TargetUnavailable(RunfoldError):
     """The target did not take the request for now and surely did nothing: try later."""
 
 
-class NoRoom(TargetUnavailable):
-    """The target answered for this very token that it has no room: nothing was begun under it, by this request or an earlier one."""
-
-
 class TargetRefused(RunfoldError):
     """The target will never take this request: fail the attempt."""
 

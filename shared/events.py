@@ -117,6 +117,24 @@ class ClaimReleased(_Event):
     """Under a token: this answered the first request for the attempt, so that no earlier one may have been taken unheard."""
 
 
+class StartAsked(_Event):
+    """Under a token, after the target took none so far: one claimer asks again, and nobody else does before `not_before`.
+
+    Without this a request that was taken, and whose sender died, could not be told from none at all once the target has forgotten the
+    token.
+    """
+
+    kind: ClassVar[Kind] = "decided"
+    type: Literal["StartAsked"] = "StartAsked"
+    job: JobName
+    attempt: int
+    claimer: str
+    """Who asks; empty when nobody does, and this only tells that somebody did."""
+    not_before: AwareDatetime
+    unheard: bool = False
+    """What became of an earlier request is not known: it may have been taken."""
+
+
 class AttemptSubmitted(_Event):
     """The target accepted the work and named it."""
 
@@ -428,6 +446,7 @@ RunEvent = (
     | AttemptQueued
     | AttemptClaimed
     | ClaimReleased
+    | StartAsked
     | AttemptSubmitted
     | AttemptStarted
     | AttemptSucceeded

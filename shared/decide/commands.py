@@ -58,6 +58,29 @@ class PostponeStart:
     retry_seconds: float
     first: bool
     """Whether this was surely the first request for it."""
+    claimer: str = ""
+    """Whom it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Somebody is about to ask a target, that took no request so far, for an attempt under its token. `Rejected`: he must not."""
+
+    job: JobName
+    attempt: int
+    claimer: str
+    within_seconds: float
+    """So long nobody else asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUnheard:
+    """Somebody asked for an attempt under its token, and whether it was taken is not known: he heard no answer, or died."""
+
+    job: JobName
+    attempt: int
+    retry_seconds: float
+    """When to ask again, if that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +174,8 @@ RunCommand = (
     | RecordClaim
     | ReleaseClaim
     | PostponeStart
+    | AskAgain
+    | RecordUnheard
     | RecordRefusal
     | RecordReport
     | RecordSilence

@@ -13,6 +13,7 @@ from typing import Literal, assert_never
 from shared import template
 from shared.decide.commands import (
     Advance,
+    AskAgain,
     CancelJob,
     CancelRun,
     MarkJob,
@@ -22,6 +23,7 @@ from shared.decide.commands import (
     RecordReport,
     RecordSilence,
     RecordStopSent,
+    RecordUnheard,
     ReleaseClaim,
     ReopenRun,
     RequestRun,
@@ -52,6 +54,7 @@ from shared.events import (
     RunOpened,
     RunReopened,
     RunRequested,
+    StartAsked,
     StopFlagged,
     StopRequested,
     StopSent,
@@ -166,6 +169,10 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
             _claim(draft, command)
         case PostponeStart():
             _postpone_start(draft, command)
+        case AskAgain():
+            _ask_again(draft, command)
+        case RecordUnheard():
+            _record_unheard(draft, command)
         case RecordRefusal():
             _record_refusal(draft, command)
         case ReleaseClaim():
@@ -360,8 +367,12 @@ def _postpone_start(draft: RunDraft, command: PostponeStart) -> None:
     if not isinstance(phase, Queued) or phase.stop is not None:
         # Another request of it was taken, or nobody wants it any more.
         return
-    if phase.not_before is not None and phase.not_before > draft.now:
+    asked = bool(command.claimer) and phase.asking == command.claimer
+    if phase.not_before is not None and phase.not_before > draft.now and not asked:
         # Whoever asked side by side has said so already.
+        return
+    if phase.asking and not asked:
+        # Another asks meanwhile, and this does not answer him.
         return
     draft.emit(
         ClaimReleased(
@@ -372,6 +383,33 @@ def _postpone_start(draft: RunDraft, command: PostponeStart) -> None:
             first=command.first and phase.not_before is None,
         )
     )
+
+
+def _ask_again(draft: RunDraft, command: AskAgain) -> None:
+    phase = _current(draft, command.job, command.attempt)
+    if (
+        not isinstance(phase, Queued)
+        or phase.stop is not None
+        or (phase.not_before is not None and phase.not_before > draft.now)
+    ):
+        raise Rejected(f"attempt {command.attempt} of {command.job} is not to be asked for now")
+    draft.emit(
+        StartAsked(
+            job=command.job,
+            attempt=command.attempt,
+            claimer=command.claimer,
+            not_before=draft.now + timedelta(seconds=command.within_seconds),
+            unheard=bool(phase.asking),
+        )
+    )
+
+
+def _record_unheard(draft: RunDraft, command: RecordUnheard) -> None:
+    phase = _current(draft, command.job, command.attempt)
+    if isinstance(phase, Queued) and (phase.untaken or phase.not_before is None):
+        # Before anybody has heard: whoever is turned away after this was not the first to ask.
+        at = phase.not_before or draft.now + timedelta(seconds=command.retry_seconds)
+        draft.emit(StartAsked(job=command.job, attempt=command.attempt, claimer="", not_before=at, unheard=True))
 
 
 def _record_refusal(draft: RunDraft, command: RecordRefusal) -> None:

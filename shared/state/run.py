@@ -35,6 +35,7 @@ from shared.events import (
     RunOpened,
     RunReopened,
     RunRequested,
+    StartAsked,
     StopFlagged,
     StopRequested,
     StopSent,
@@ -45,7 +46,7 @@ from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
 
-FOLD_VERSION = 5
+FOLD_VERSION = 6
 
 Plans = Callable[[Digest], Plan]
 """Gives the compiled document of a digest."""
@@ -108,7 +109,9 @@ class Queued:
     ready_at: datetime | None = None
     """When its conditions held, where that was earlier than `queued_at`."""
     untaken: bool = False
-    """The target answered the first request under its token, and every one since: nothing can have been begun unheard."""
+    """The target took neither the first request under its token nor any since: nothing can have been begun unheard, but by `asking`."""
+    asking: str = ""
+    """Who may be asking just now, or died while asking."""
 
 
 @record(frozen=True, slots=True)
@@ -568,6 +571,18 @@ class RunFold:
         )
         self._put(event.job, state, queued)
 
+    def _start_asked(self, event: StartAsked, _at: datetime) -> None:
+        state, phase = self._open(event.job, event.attempt, event)
+        if not isinstance(phase, Queued):
+            raise _impossible(event, event.job, phase)
+        asked = replace(
+            phase,
+            not_before=event.not_before,
+            untaken=phase.untaken and not event.unheard,
+            asking=event.claimer or phase.asking,
+        )
+        self._put(event.job, state, asked)
+
     def _submitted(self, event: AttemptSubmitted, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         if isinstance(phase, Submitted):
@@ -939,6 +954,7 @@ _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     AttemptQueued: RunFold._queued,
     AttemptClaimed: RunFold._claimed,
     ClaimReleased: RunFold._claim_released,
+    StartAsked: RunFold._start_asked,
     AttemptSubmitted: RunFold._submitted,
     AttemptStarted: RunFold._started,
     AttemptSucceeded: RunFold._succeeded,

@@ -14,18 +14,20 @@ from threading import Lock
 from typing import Any
 
 from shared.decide.commands import (
+    AskAgain,
     PostponeStart,
     RecordClaim,
     RecordRefusal,
     RecordReport,
     RecordSilence,
     RecordStopSent,
+    RecordUnheard,
     ReleaseClaim,
     RunCommand,
 )
 from shared.decide.run import PAYLOAD_BYTES_MAX
 from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
-from shared.errors import NoRoom, Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
+from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
 from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
 from shared.ports import Executor, Reference, Report
 from shared.secrecy import secret_places
@@ -40,7 +42,7 @@ SENDING = timedelta(seconds=30)
 """How much of it must be left when the claim is stored: no request takes longer, so none is on its way when others begin to look."""
 RELEASE_RETRY_SECONDS = 30.0
 FIRST_WITHIN_SECONDS = 30.0
-"""A start that is carried out so soon after it was decided is the first: a message is delivered anew only after minutes."""
+"""A start that is carried out so soon after it was decided is the first, or the first's twin: a message is delivered anew only after minutes."""
 LOOKS_WITHIN_SECONDS = 9 * 60.0
 """How long after a token's window a look still shows what was begun under it: targets keep what has ended for an hour (ECS), and the window ends
 ten minutes before."""
@@ -72,8 +74,15 @@ class Dispatch:
         self._claimer = claimer
         self._claiming = Lock()
 
-    def start(self, effect: StartAttempt) -> list[Learnt]:
-        """Ask the target for an attempt, unless somebody did or nobody wants it any more."""
+    def start(self, effect: StartAttempt, *, redelivered: bool = False) -> list[Learnt]:
+        """Ask the target for an attempt, unless somebody did or nobody wants it any more.
+
+        `redelivered`: whoever had this message before may have asked, and died before he could say what became of it.
+        """
+        if redelivered:
+            phase = _phase(self._run(effect.run), effect.job, effect.attempt)
+            if isinstance(phase, Queued) and phase.untaken:
+                return [(effect.run, RecordUnheard(effect.job, effect.attempt, RELEASE_RETRY_SECONDS))]
         return self._start(effect, looked_at=None)
 
     def _start(self, effect: StartAttempt, *, looked_at: datetime | None) -> list[Learnt]:
@@ -94,6 +103,8 @@ class Dispatch:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
             return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", str(error)))]
+        if window is not None and isinstance(phase, Queued) and phase.untaken and not self._may_ask_again(run, effect):
+            return []
         if told := _secret_told(request.body):
             return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", told))]
         if not executor.takes_token:
@@ -118,7 +129,7 @@ class Dispatch:
         except TargetSilent as error:
             # With a token the same request is simply sent again, by the sweep; without one nobody can know.
             if executor.takes_token:
-                return []
+                return [(run.run, RecordUnheard(effect.job, effect.attempt, RELEASE_RETRY_SECONDS))]
             return [(run.run, RecordSilence(effect.job, effect.attempt, str(error), self._claimer))]
         return [(run.run, self._accepted(effect, executor, handle))]
 
@@ -274,16 +285,27 @@ class Dispatch:
             return None
         return send_before
 
+    def _may_ask_again(self, run: Run, effect: StartAttempt) -> bool:
+        """Whether this process alone asks now, and it is written down that it does."""
+        again = AskAgain(effect.job, effect.attempt, self._claimer, SENDING.total_seconds())
+        try:
+            with self._claiming:
+                self._transact(run_stream(run.run), again, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
+        except Rejected:
+            return False
+        return True
+
     def _not_taken(self, effect: StartAttempt, phase: Open, executor: Executor, error: TargetUnavailable) -> RunCommand:
         reason = str(error)
         if not executor.takes_token:
             return ReleaseClaim(effect.job, effect.attempt, self._claimer, reason, RELEASE_RETRY_SECONDS)
-        if executor.runs_at_once or isinstance(error, NoRoom):
+        if executor.runs_at_once:
             return RecordRefusal(effect.job, effect.attempt, "capacity", reason)
-        # It did not take this request. What became of one before it, of which nobody heard, only the same token can tell.
+        # It did not take this request. What became of one before it, or beside it, of which nobody heard, only the same token can tell.
         waited = (self._now() - phase.queued_at).total_seconds()
         delay = min(max(waited / 2, RELEASE_RETRY_SECONDS), POSTPONE_SECONDS_MAX)
-        return PostponeStart(effect.job, effect.attempt, reason, delay, first=waited < FIRST_WITHIN_SECONDS)
+        first = waited < FIRST_WITHIN_SECONDS
+        return PostponeStart(effect.job, effect.attempt, reason, delay, first=first, claimer=self._claimer)
 
     def _refused(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor, reason: str) -> list[Learnt]:
         """The target will never take the request. With a token, an earlier one may have been taken all the same: look before giving up."""
@@ -292,7 +314,9 @@ class Dispatch:
             return [(run.run, refusal)]
         reports = executor.observe([self._reference(run, effect.job, phase)])
         if not reports or reports[0].cut_short:
-            refusal = PostponeStart(effect.job, effect.attempt, reason, RELEASE_RETRY_SECONDS, first=False)
+            refusal = PostponeStart(
+                effect.job, effect.attempt, reason, RELEASE_RETRY_SECONDS, first=False, claimer=self._claimer
+            )
         elif reports[0].status != "missing":
             return [self.report(reports[0])]
         return [(run.run, refusal)]

@@ -5,7 +5,7 @@ back, to be delivered again later; it never holds up the rest.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -59,8 +59,8 @@ class Work:
         self._admission = admission
         self._side_by_side = side_by_side
 
-    def __call__(self, effects: Sequence[Effect]) -> list[Effect]:
-        """Do all of it; what has to be tried again later is answered."""
+    def __call__(self, effects: Sequence[Effect], redelivered: Collection[StartAttempt] = ()) -> list[Effect]:
+        """Do all of it; what has to be tried again later is answered. `redelivered`: starts that somebody had in hand before."""
         later: list[Effect] = []
         asked: list[list[Learnt]] = []
         asking: list[Callable[[], None]] = []
@@ -72,7 +72,12 @@ class Work:
             match effect:
                 case StartAttempt():
                     asked.append([])
-                    start = partial(self._learn, asked[-1], self._dispatch.start, effect)
+                    start = partial(
+                        self._learn,
+                        asked[-1],
+                        partial(self._dispatch.start, redelivered=effect in redelivered),
+                        effect,
+                    )
                     asking.append(partial(self._try, [effect], start, later))
                 case StopAttempt():
                     asked.append([])

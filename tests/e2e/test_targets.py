@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.events import ClaimReleased
 from tests.e2e.deployed import Deployed
 from tests.e2e.documents import container, script, steps, workflow
 
@@ -111,15 +112,14 @@ def test_failures_are_tried_again_without_waiting_for_the_sweep(deployed: Deploy
 
 def test_no_room_is_waited_for_and_burns_no_budget_of_the_jobs_own(deployed: Deployed) -> None:
     """Faults 5 and 15."""
-    retry = {"attempts": 1, "capacity": {"delay_seconds": 1, "backoff": 1}}
     deployed.compute.faults.room = [{"reason": "RESOURCE:MEMORY"}]
-    run = deployed.run(workflow("no-room", container("a", "true", retry=retry)))
-    deployed.until(lambda: len(deployed.shown(run)["jobs"]["a"]["attempts"]) > 1)
+    run = deployed.run(workflow("no-room", container("a", "true", retry={"attempts": 1})))
+    deployed.until(lambda: any(isinstance(event, ClaimReleased) for event in deployed.events(run)))
     deployed.compute.faults.room = []
+    deployed.work_later(run, timedelta(minutes=1))
     (shown,) = deployed.ended(run)
     assert shown["status"] == "succeeded"
-    classes = [one["failure_class"] for one in shown["jobs"]["a"]["attempts"]]
-    assert classes == ["capacity"] * (len(classes) - 1) + [None]
+    assert len(shown["jobs"]["a"]["attempts"]) == 1
 
 
 def test_an_image_that_is_not_there_fails_as_infrastructure(deployed: Deployed) -> None:

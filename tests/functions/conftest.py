@@ -27,6 +27,11 @@ class Deployed:
                 self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
         return found
 
+    def delayed(self) -> int:
+        """How many messages the queue shows later."""
+        name = "ApproximateNumberOfMessagesDelayed"
+        return int(self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])["Attributes"][name])
+
 
 @pytest.fixture
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:

@@ -55,7 +55,7 @@ def test_an_event_whose_target_does_not_answer_is_delivered_again_and_no_other()
 def test_effects_that_could_not_be_carried_out_go_back_to_the_queue_a_little_later() -> None:
     """Fault 44."""
     again = Again()
-    handler = dispatch_handler(list, again)
+    handler = dispatch_handler(lambda effects, _: list(effects), again)
     assert handler(sqs_event(effects_to_json([LOOK])), Context()) == {"batchItemFailures": []}
     assert again.sent == [LOOK]
     shortest, longest = RETRY_DELAY_SECONDS

@@ -16,6 +16,7 @@ from shared.decide.commands import (
     AcceptDocument,
     AdmitRun,
     Advance,
+    AskAgain,
     CancelJob,
     CancelRun,
     DocumentCommand,
@@ -27,6 +28,7 @@ from shared.decide.commands import (
     RecordReport,
     RecordSilence,
     RecordStopSent,
+    RecordUnheard,
     RejectDocument,
     ReleaseClaim,
     RemoveDocument,
@@ -286,6 +288,23 @@ def away_from_the_first() -> tuple[list[Plan], Commits]:
     return [plan], list(story.given(CancelRun("ada")).history)
 
 
+def one_asks_at_a_time() -> tuple[list[Plan], Commits]:
+    """Who asks a target again that took nothing so far says so before; what became of his request, and of a twin's, may never be heard."""
+    plan = document(*(job(name, type="ecs") for name in ("answered", "died", "silent")))
+    story = given(requested(plan), seconds(1))
+    story = story.given(RecordUnheard(JobName("silent"), 1, 30.0))
+    for name in ("answered", "died"):
+        story = story.given(PostponeStart(JobName(name), 1, "cannot connect", 30.0, first=True))
+    story = story.given(seconds(31))
+    for name in ("answered", "died"):
+        story = story.given(AskAgain(JobName(name), 1, "one", 30.0))
+    story = story.given(PostponeStart(JobName("answered"), 1, "throttled", 300.0, first=False, claimer="one"))
+    story = story.given(seconds(31), AskAgain(JobName("died"), 1, "two", 30.0))
+    story = story.given(report("died", "running", handle="h-1", started_at=story.now))
+    story = story.given(minutes(5), RecordUnheard(JobName("answered"), 1, 30.0))
+    return [plan], list(story.given(CancelRun("ada")).history)
+
+
 def from_every_phase() -> tuple[list[Plan], Commits]:
     """Ends, stops and marks that meet attempts in the phases where they are rare."""
     ends = ("q-ended", "c-ended", "d-ended", "c-failed", "c-cancelled")
@@ -386,6 +405,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-every-end": every_end,
     "run-asked-again": asked_again,
     "run-away-from-the-first": away_from_the_first,
+    "run-one-asks-at-a-time": one_asks_at_a_time,
     "run-from-every-phase": from_every_phase,
     "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,

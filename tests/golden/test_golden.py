@@ -237,6 +237,7 @@ FOLLOWS = {
         "AttemptQueued": "Waiting Ready Backoff",
         "AttemptClaimed": "Queued Doubted",
         "ClaimReleased": "Claimed Queued",
+        "StartAsked": "Queued",
         "AttemptSubmitted": "Queued Claimed Doubted",
         "AttemptStarted": "Submitted",
         "AttemptSucceeded": "Queued Claimed Submitted Doubted",

@@ -294,8 +294,8 @@ DISPATCH = (
     Mutant(
         "throttled-is-a-new-attempt",
         _DISPATCH,
-        "if executor.runs_at_once or isinstance(error, NoRoom):",
-        "if executor.takes_token or isinstance(error, NoRoom):",
+        'if executor.runs_at_once:\n            return RecordRefusal(effect.job, effect.attempt, "capacity", reason)',
+        'if executor.takes_token:\n            return RecordRefusal(effect.job, effect.attempt, "capacity", reason)',
         _DISPATCH_RULES,
     ),
     Mutant(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.decide.commands import CancelJob, RecordSilence, RequestRun
+from shared.decide.commands import CancelJob, PostponeStart, RecordSilence, RequestRun
 from shared.decide.run import SECOND_LOOK_AFTER
 from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
-from shared.errors import NoRoom, TargetRefused, TargetSilent, TargetUnavailable
+from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.events import RunRequested
 from shared.ids import Handle, JobName, RunId, WorkflowName, run_stream
 from shared.ports import Reference, Report, Request
@@ -388,11 +388,19 @@ def test_a_look_that_comes_when_the_target_may_have_forgotten_proves_nothing() -
     assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Doubted)
 
 
-def test_a_target_that_has_no_room_says_that_nothing_was_begun_under_the_token() -> None:  # fault 5
+def test_a_target_that_has_no_room_ends_nothing_since_the_same_request_may_be_on_its_way_to_it_twice() -> None:
+    """Faults 5 and 14: there was none for this one, and a moment later there is for its twin."""
     world = World(takes_token=True)
-    world.target.answer = lambda _: _raise(NoRoom("no room"))
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
     world.learn(world.dispatch.start(START))
-    assert isinstance(world.phase(), Backoff)
+    phase = world.phase()
+    assert isinstance(phase, Queued)
+    world.target.answer = lambda _: Handle("c/s")
+    world.now = phase.not_before or world.now
+    world.learn(world.dispatch.start(START))
+    assert isinstance(world.phase(), Submitted)
+    first, again = world.target.started
+    assert first.token == again.token
 
 
 @pytest.mark.parametrize(
@@ -407,6 +415,76 @@ def test_a_target_that_refuses_is_asked_whether_it_took_an_earlier_request(
     world.target.answer = lambda _: _raise(TargetRefused("the role is gone"))
     world.learn(world.dispatch.start(START))
     assert isinstance(world.phase(), becomes)
+
+
+def silent_on_the_way(world: World) -> Sequence[tuple[RunId, Any]]:
+    """What a twin of the first request's sender is about to say: he asked, and heard nothing."""
+    world.target.answer = lambda _: _raise(TargetSilent("no answer in 25 seconds"))
+    return world.dispatch.start(START)
+
+
+def looked_for_hours_later(world: World) -> Phase:
+    world.now += timedelta(hours=3)
+    world.target.tells = {"status": "missing"}
+    world.learn(world.dispatch.start(START))
+    return world.phase()
+
+
+@pytest.mark.parametrize("told_first", ["the silence", "the refusal"])
+def test_of_two_that_ask_at_once_one_that_hears_nothing_may_have_been_taken(told_first: str) -> None:  # fault 14
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    unheard = silent_on_the_way(world)
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
+    refused = world.dispatch.start(START)
+    for told in (unheard, refused) if told_first == "the silence" else (refused, unheard):
+        world.learn(told)
+    assert isinstance(looked_for_hours_later(world), Doubted)
+
+
+def test_one_who_dies_while_he_asks_again_may_have_been_taken() -> None:  # faults 4 and 60
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
+    world.learn(world.dispatch.start(START))
+    world.now += seconds(31)
+    world.target.answer = lambda _: _raise(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        world.dispatch.start(START)
+    world.now += seconds(5)
+    assert world.dispatch.start(START) == [], "nobody asks beside him"
+    stays_away(world)
+    assert isinstance(looked_for_hours_later(world), Doubted)
+
+
+def test_one_who_dies_while_he_asks_first_may_have_been_taken() -> None:  # faults 4 and 14
+    """His message comes again, to whom it is told that it is not the first time."""
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
+    world.learn(world.dispatch.start(START))
+    asked = len(world.target.started)
+    world.learn(world.dispatch.start(START, redelivered=True))
+    assert len(world.target.started) == asked
+    assert isinstance(looked_for_hours_later(world), Doubted)
+
+
+def test_an_answer_to_one_who_does_not_ask_any_more_says_nothing_of_him_who_does() -> None:  # fault 14
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
+    world.learn(world.dispatch.start(START))
+    world.now += seconds(31)
+
+    def late(_: Request) -> Handle:
+        world.learn([(RUN, PostponeStart(LOAD, 1, "no room", 30.0, first=True, claimer="two"))])
+        raise KeyboardInterrupt
+
+    world.target.answer = late
+    with pytest.raises(KeyboardInterrupt):
+        world.dispatch.start(START)
+    stays_away(world)
+    assert isinstance(looked_for_hours_later(world), Doubted)
 
 
 def _raise(error: BaseException) -> Handle:

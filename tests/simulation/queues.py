@@ -89,7 +89,12 @@ class Queue:
             self.kernel.random.shuffle(self.shown)
         batch, self.shown = self.shown[: self.batch_max], self.shown[self.batch_max :]
         records = [
-            {"messageId": str(number), "body": one.body, "eventSource": "aws:sqs", "attributes": {}}
+            {
+                "messageId": str(number),
+                "body": one.body,
+                "eventSource": "aws:sqs",
+                "attributes": {"ApproximateReceiveCount": str(one.receives + 1)},
+            }
             for number, one in enumerate(batch)
         ]
         if not self.invoke(self.function, {"Records": records}, lambda answer, error: self._done(batch, answer, error)):

@@ -39,6 +39,7 @@ EVENTS = (
     "LateReported",
     "RunCancelRequested",
     "RunReopened",
+    "StartAsked",
     "StopRequested",
     "StopSent",
 )

@@ -12,7 +12,7 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import NoRoom, TargetRefused, TargetSilent, TargetUnavailable
+from shared.errors import TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.aws import AwsError, code_of, failure_of, message_of, tries_once
 from shared.executors.ecs.definition import (
     BRING,
@@ -94,8 +94,11 @@ class EcsExecutor:
             return self._run(request, self._registered(definition), overrides, placement)
         except TargetRefused as error:
             # Somebody tidied up, and the name kept here leads nowhere any more.
-            if "TaskDefinition" not in str(error) or self._definitions.pop(definition["family"], None) is None:
+            if "TaskDefinition" not in str(error):
                 raise
+            if self._definitions.pop(definition["family"], None) is None:
+                # Between registering and running it: no fault of the job, whose earlier request may have been taken.
+                raise TargetUnavailable(str(error)) from error
             return self._run(request, self._registered(definition), overrides, placement)
 
     def observe(self, references: Sequence[Reference]) -> list[Report]:
@@ -226,7 +229,7 @@ class EcsExecutor:
         ]
         told = "ECS did not take the task: " + "; ".join(reasons)
         if all(reason.startswith(_NO_ROOM) for reason in reasons):
-            raise NoRoom(told)
+            raise TargetUnavailable(told)
         raise TargetRefused(told)
 
     def _not_run(self, error: Exception) -> Exception:

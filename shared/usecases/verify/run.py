@@ -26,6 +26,7 @@ from shared.events import (
     RunOpened,
     RunReopened,
     RunRequested,
+    StartAsked,
     StopFlagged,
     StopRequested,
     StopSent,
@@ -46,6 +47,7 @@ _BAD = frozenset({"failed", "timed_out", "cancelled", "upstream_failed"})
 AttemptEvent = (
     AttemptClaimed
     | ClaimReleased
+    | StartAsked
     | AttemptSubmitted
     | AttemptStarted
     | AttemptSucceeded
@@ -59,6 +61,7 @@ AttemptEvent = (
 _ATTEMPT_EVENTS = (
     AttemptClaimed,
     ClaimReleased,
+    StartAsked,
     AttemptSubmitted,
     AttemptStarted,
     AttemptSucceeded,
