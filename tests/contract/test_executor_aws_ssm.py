@@ -298,6 +298,18 @@ def test_a_delivery_that_timed_out_is_looked_at_and_found_to_have_run(world: Ssm
     assert world.sent(f"look {request.token}") == 1
 
 
+def test_a_host_that_has_done_a_lot_since_is_asked_all_the_same(world: SsmWorld) -> None:  # fault 23
+    world.compute.faults.delivery_times_out_after_running = [ONE]
+    request = world.shell("exit 0")
+    handle = world.executor.start(request)
+    world.until((world.guard(request) / "exit").exists)
+    # Hours later, so that they lie between the command and now.
+    world.again(clock=lambda: now() + timedelta(hours=5))
+    others(world, 2_100, host=ONE, minutes=60)
+    world.until_status(request, handle, "unknown")
+    assert world.sent(f"look {request.token}") == 1
+
+
 def test_a_delivery_that_timed_out_and_never_ran_never_will(world: SsmWorld) -> None:  # fault 23
     world.compute.faults.undelivered = [ONE]
     request = world.shell("exit 0")

@@ -39,6 +39,8 @@ HOSTS_MAX = 50
 """Hosts by id in one command (AWS)."""
 LOOK_AGAIN = timedelta(seconds=60)
 """When the answer of a look is old enough to ask the host again."""
+LOOK_KEPT = timedelta(hours=1)
+"""How far back an answer is looked for: polls are never further apart than ten minutes, and a busy host's whole history is too long."""
 LOOK_TIMEOUT_SECONDS = 120
 GONE_AFTER = timedelta(minutes=2)
 """How long a command runs before its host is looked up, in case it is gone."""
@@ -397,7 +399,7 @@ class SsmExecutor:
     ) -> Report:
         """What the host says, if it was asked already and answered; otherwise it is asked now."""
         instance = invocation["InstanceId"]
-        since = _aware(invocation.get("RequestedDateTime")) or self._now() - LOOK_BACK
+        since = max(_aware(invocation.get("RequestedDateTime")) or self._now() - LOOK_BACK, self._now() - LOOK_KEPT)
         doubt = _report(reference, "unknown", reason=f"{reason}; the host is being asked")
         latest: Mapping[str, Any] | None = None
         for command in self._commands(self._search(), since, InstanceId=instance):
