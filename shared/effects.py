@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from shared.decide.deadlines import deadlines
+from shared.decide.lateness import moments as moments_of_pace
 from shared.events import (
     AttemptCancelled,
     AttemptFailed,
@@ -202,7 +203,7 @@ def pending_of_run(
         assert run.outcome is not None
         return [TellWorkflow(workflow_of(run.run), run.run, run.outcome)] if run.request.admitted else []
     effects: list[Effect] = []
-    advance = needs_advance(run, now)
+    advance = needs_advance(run, now) or any(at <= now for at, _ in moments_of_pace(run.pace, run.plan.workflow))
     looked = min(since, now) if since is not None else now - timedelta(seconds=HANDOVER_SECONDS)
     # A map's order differs from process to process; what is handed over first should not.
     for name in sorted(run.live, key=run.plan.rank.__getitem__):
@@ -305,6 +306,7 @@ def due_of_run(run: Run | NotRequested, now: datetime, *, patience: timedelta = 
         moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
     for name in run.live:
         moments.append(due_of_job(run, name, now, patience=patience))
+    moments.extend(at for at, _ in moments_of_pace(run.pace, run.plan.workflow))
     later = [moment for moment in moments if moment > now]
     # Something due at this very moment is being handed over now; if that is lost, the next look repairs it.
     return min(later) if len(later) == len(moments) and later else _soon(later, now)

@@ -297,6 +297,24 @@ class RunReopened(_Event):
     """Names the request, so that a double click reopens once."""
 
 
+class RunBecameLate(_Event):
+    """The run is later than the document's `late` lets it be; told once a round."""
+
+    type: Literal["RunBecameLate"] = "RunBecameLate"
+    cause: Literal["start", "duration"]
+    """Nothing of it had started, or it went on for longer than expected."""
+    due_at: AwareDatetime
+    """The moment after which it was late."""
+
+
+class DeadlineMissed(_Event):
+    """The run has not ended by its deadline; told once a round."""
+
+    type: Literal["DeadlineMissed"] = "DeadlineMissed"
+    due_at: AwareDatetime
+    """The deadline."""
+
+
 class RunFinished(_Event):
     type: Literal["RunFinished"] = "RunFinished"
     outcome: Literal["succeeded", "failed", "cancelled"]
@@ -460,6 +478,8 @@ RunEvent = (
     | JobMarked
     | RunCancelRequested
     | RunReopened
+    | RunBecameLate
+    | DeadlineMissed
     | RunFinished
 )
 WorkflowEvent = (

@@ -31,6 +31,7 @@ from shared.decide.commands import (
 )
 from shared.decide.context import context_of
 from shared.decide.deadlines import Deadline, What, deadlines, total_deadline
+from shared.decide.lateness import lateness_events
 from shared.decide.outputs import is_text, unfit
 from shared.decide.retrying import retry_at
 from shared.errors import NotFound, Rejected, TemplateError
@@ -787,6 +788,9 @@ def _advance(draft: RunDraft) -> None:
     fold = draft.fold
     if fold.run is None or fold.outcome is not None:
         return
+    # Before anything starts or ends: a start that comes too late is late, and so is an end.
+    for late in lateness_events(fold.pace, fold.plan.workflow, draft.now):
+        draft.emit(late)
     if fold.cancel is not None:
         if fold.unfinished > fold.stopping:
             _go_on_cancelling(draft)

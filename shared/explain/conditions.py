@@ -31,6 +31,9 @@ Code = Literal[
     "upstream_failed",
     "marked",
     # A run.
+    "late",
+    "deadline",
+    "deadline_missed",
     "before_its_time",
     "run_finished",
     "held",

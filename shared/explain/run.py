@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from shared import schedule
 from shared.decide.workflow import MISFIRE_GRACE, limit_of
 from shared.events import Event, HeldRunDropped, InstantSkipped, InstantsMissed
+from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
 from shared.explain.job import ROOTS_MAX, Look
 from shared.ids import JobName, RunId, scheduled_instant, workflow_of
@@ -81,7 +82,7 @@ def _existing(run: Run, now: datetime) -> list[Condition]:
         found.append(look.cancelling(run.run))
     elif not run.opened:
         found.append(look.before_its_time(run.run))
-        return found
+        return found + against_the_clock(run)
     jobs: list[Condition] = []
     ready: list[JobName] = []
     waiting = 0
@@ -121,7 +122,7 @@ def _existing(run: Run, now: datetime) -> list[Condition]:
                 holders=first_of(roots),
             )
         )
-    return found
+    return found + against_the_clock(run)
 
 
 def _finished(run: Run, look: Look) -> Condition:

@@ -25,11 +25,13 @@ from shared.events import (
     AttemptSubmitted,
     AttemptSucceeded,
     ClaimReleased,
+    DeadlineMissed,
     Event,
     JobMarked,
     JobSettled,
     JobsReady,
     LateReported,
+    RunBecameLate,
     RunCancelRequested,
     RunFinished,
     RunOpened,
@@ -42,6 +44,7 @@ from shared.events import (
     UnknownEvent,
 )
 from shared.ids import Digest, Handle, JobName, RunId
+from shared.state.lateness import Pace, first_pace
 from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
 from shared.workflow.plan import Plan
@@ -286,6 +289,7 @@ class Run:
     """Jobs that ended, by outcome."""
     round: int
     opened: bool
+    pace: Pace
     cancel: Cancel | None = None
     outcome: Literal["succeeded", "failed", "cancelled"] | None = None
     started_at: datetime | None = None
@@ -361,6 +365,7 @@ class RunFold:
         self.tally = dict(run.tally)
         self.round = run.round
         self.opened = run.opened
+        self.pace = run.pace
         self.cancel = run.cancel
         self.outcome = run.outcome
         self.started_at = run.started_at
@@ -392,6 +397,7 @@ class RunFold:
             tally=self.tally,
             round=self.round,
             opened=self.opened,
+            pace=self.pace,
             cancel=self.cancel,
             outcome=self.outcome,
             started_at=self.started_at,
@@ -489,6 +495,7 @@ class RunFold:
                 tally={},
                 round=1,
                 opened=event.start_after is None,
+                pace=first_pace(event, at),
             )
         )
 
@@ -537,6 +544,8 @@ class RunFold:
         self._put(event.job, state, Queued(event.attempt, at, ready_at=ready_at))
         self.live[event.job] = True
         self.active += 1
+        if self.pace.started_at is None:
+            self.pace = replace(self.pace, started_at=at)
         if self.started_at is None:
             self.started_at = at
 
@@ -790,6 +799,7 @@ class RunFold:
         self.tally = tally
         self.unfinished = len(plan.jobs) - sum(tally.values())
         self.round += 1
+        self.pace = Pace(at)
         self.removed = removed.finish()
         self.cancel = None
         self.outcome = None
@@ -803,6 +813,16 @@ class RunFold:
             assert self.run is not None
             request = self.run.request.model_copy(update={"parameters": event.parameters})
             self.run = replace(self.run, request=request)
+
+    def _became_late(self, event: RunBecameLate, _at: datetime) -> None:
+        if self.pace.late_due_at is not None:
+            raise CorruptStream("a run becomes late once a round")
+        self.pace = replace(self.pace, late_due_at=event.due_at, late_cause=event.cause)
+
+    def _deadline_missed(self, event: DeadlineMissed, _at: datetime) -> None:
+        if self.pace.missed_due_at is not None:
+            raise CorruptStream("a run misses its deadline once a round")
+        self.pace = replace(self.pace, missed_due_at=event.due_at)
 
     def _finished(self, event: RunFinished, at: datetime) -> None:
         if self.unfinished:
@@ -968,6 +988,8 @@ _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     JobMarked: RunFold._marked,
     RunCancelRequested: RunFold._cancel_requested,
     RunReopened: RunFold._reopened,
+    RunBecameLate: RunFold._became_late,
+    DeadlineMissed: RunFold._deadline_missed,
     RunFinished: RunFold._finished,
 }
 

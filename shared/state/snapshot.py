@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from shared.events import RunRequested
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+from shared.state.lateness import Pace
 from shared.state.ranks import EMPTY, Ranks, add
 from shared.state.run import (
     Attempt,
@@ -66,6 +67,7 @@ class _RunBody:
     tally: dict[str, int]
     round: int
     opened: bool
+    pace: Pace
     cancel: Cancel | None
     outcome: Literal["succeeded", "failed", "cancelled"] | None
     started_at: datetime | None
@@ -169,6 +171,7 @@ def dump(state: Run) -> bytes:
         tally=dict(state.tally),
         round=state.round,
         opened=state.opened,
+        pace=state.pace,
         cancel=state.cancel,
         outcome=state.outcome,
         started_at=state.started_at,
@@ -228,6 +231,7 @@ def load(body: bytes, plans: Plans) -> Run:
         tally=read.tally,
         round=read.round,
         opened=read.opened,
+        pace=read.pace,
         cancel=read.cancel,
         outcome=read.outcome,
         started_at=read.started_at,

@@ -15,6 +15,7 @@ from threading import Lock
 from shared.codec import record_of
 from shared.decide.commands import Command, RecordReport
 from shared.decide.document import DocumentDraft
+from shared.decide.lateness import moments as moments_of_pace
 from shared.decide.run import RunDraft, decide_on
 from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.effects import (
@@ -33,7 +34,7 @@ from shared.effects import (
     timed_effects_of_run,
 )
 from shared.errors import Conflict, Rejected
-from shared.events import Event
+from shared.events import Event, RunReopened, RunRequested
 from shared.ids import CommitId, StreamName
 from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.document import Upload
@@ -411,6 +412,8 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
                 moments.append(now + timedelta(seconds=HANDOVER_SECONDS) + patience)
             if not state.opened and state.request.start_after is not None:
                 moments = [state.request.start_after]
+            if isinstance(draft, RunDraft) and not state.finished and _clock_begins(draft):
+                moments.extend(at for at, _ in moments_of_pace(state.pace, state.plan.workflow))
             return min(moments)
         case WorkflowState():
             if draft.truncated:
@@ -418,3 +421,10 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
             return due_of_workflow(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
         case _:
             return None
+
+
+def _clock_begins(draft: RunDraft) -> bool:
+    """Whether a moment at which the run will be late follows from these events, and from none before."""
+    return any(isinstance(event, RunRequested | RunReopened) for event in draft.events) or (
+        draft.fold.pace.started_at == draft.now
+    )

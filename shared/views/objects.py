@@ -99,13 +99,31 @@ def run_object(run: Run, version: int) -> Object:
         if run.cancel is None
         else {"by": run.cancel.by, "reason": run.cancel.reason, "at": moment(run.cancel.at)},
         "attention": attention_of(run),
+        "lateness": lateness_object(run),
         "jobs": [job_object(run, name) for name in run.plan.jobs],
     }
 
 
 def attention_of(run: Run) -> list[str]:
-    """What a person should look at: `doubt`, `stop_flagged`."""
-    return [word for word, count in (("doubt", run.doubted), ("stop_flagged", run.flagged)) if count]
+    """What a person should look at: `doubt`, `stop_flagged`, `late`, `deadline_missed`."""
+    told: tuple[tuple[str, object], ...] = (
+        ("doubt", run.doubted),
+        ("stop_flagged", run.flagged),
+        ("late", run.pace.late_due_at),
+        ("deadline_missed", run.pace.missed_due_at),
+    )
+    return [word for word, there in told if there]
+
+
+def lateness_object(run: Run) -> Object:
+    """How the present round does against the clock; null where the document says nothing."""
+    deadline = run.plan.workflow.deadline
+    return {
+        "deadline_at": None if deadline is None else moment(run.pace.since + timedelta(minutes=deadline.minutes)),
+        "deadline_missed": run.pace.missed_due_at is not None,
+        "late_since": moment(run.pace.late_due_at),
+        "late_cause": run.pace.late_cause,
+    }
 
 
 def job_object(run: Run, name: JobName) -> Object:

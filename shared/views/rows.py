@@ -22,6 +22,10 @@ def run_row(run: Run, version: int) -> RunRow:
         attention.append("doubt")
     if run.flagged:
         attention.append("stop_flagged")
+    if run.pace.late_due_at is not None:
+        attention.append("late")
+    if run.pace.missed_due_at is not None:
+        attention.append("deadline_missed")
     document = run.plan.workflow
     return RunRow(
         run=run.run,

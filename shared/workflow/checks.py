@@ -164,6 +164,11 @@ def check_secrets(document: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def is_reference(text: str) -> bool:
+    """Whether it names a secret, rather than perhaps being one."""
+    return _SECRET_REFERENCE.fullmatch(text) is not None
+
+
 def ssm_reference(text: str) -> bool:
     """Whether Systems Manager would replace a part of the text by a parameter of its own (fault 53)."""
     return "{{" in text and _SSM_REFERENCE.search(text) is not None
@@ -184,7 +189,7 @@ def _check_environment(job: AnyJob, path: str) -> Iterator[Problem]:
     for name, reference in job.secrets.items():
         if name in job.environment:
             yield Problem(f"{path}.environment.{name}", "is the name of a secret as well", "keep one of them")
-        if _SECRET_REFERENCE.fullmatch(reference) is None:
+        if not is_reference(reference):
             # The text may be the secret itself: it must not reach a log.
             yield Problem(
                 f"{path}.secrets.{name}",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.ids import NAME_PATTERN
+from shared.workflow.notices import RULES_MAX, Deadline, Late, Notify
 from shared.workflow.timing import Schedule
 
 JOBS_MAX = 10_000
@@ -318,6 +319,12 @@ class Workflow(_Model):
     """What becomes of a scheduled run that is due while another one is active."""
     max_active_runs: int | None = Field(default=None, ge=1, le=1000)
     """Runs active at once; further ones wait in order."""
+    deadline: Deadline | None = None
+    """By when a run must have ended."""
+    late: Late | None = None
+    """When a run is later than people are used to."""
+    notify: Annotated[tuple[Notify, ...], Field(max_length=RULES_MAX)] | None = None
+    """Whom to tell of what."""
     defaults: Defaults | None = None
     """What jobs get when they do not say it themselves."""
     jobs: tuple[Job, ...] = Field(min_length=1, max_length=JOBS_MAX)

@@ -15,10 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from shared.errors import InvalidInput, Problem
 from shared.workflow import defaults as merging
 from shared.workflow import parameters
-from shared.workflow.checks import AnyJob, Rest, check, check_rests, check_secrets
+from shared.workflow.checks import AnyJob, Rest, check, check_rests, check_secrets, is_reference
 from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, Defaults, Job, Workflow
 from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
+from shared.workflow.notices import check_notices
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, parse
 from shared.workflow.wording import JOB_MODELS, document_place, problem_of
 
@@ -105,6 +106,8 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     problems += [one for one in check_rests(rests, graph, nearest) if one.path not in told]
     told = {problem.path for problem in problems}
     problems += [one for one in check_secrets(raw) if one.path not in told]
+    told = {problem.path for problem in problems}
+    problems += [one for one in check_notices(raw, is_reference) if one.path not in told]
     total += len(problems) - before
     problems = [_moved_back(problem, moved) for problem in problems]
     for position, rest in rests.items():

@@ -105,7 +105,7 @@ def problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
             return name_problem(path, value, "a workflow" if parts == ("name",) else "a job")
         case "string_pattern_mismatch":
             return _wrong_pattern(path, parts, str(context.get("pattern", "")))
-        case "value_error" | "assertion_error" | "schedule":
+        case "value_error" | "assertion_error" | "schedule" | "notices":
             message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
             return Problem(path, message)
     if kind in _KINDS:
@@ -147,6 +147,9 @@ def _wrong_pattern(path: str, parts: tuple[str | int, ...], pattern: str) -> Pro
         "url": "it begins with http://, https:// or file://",
         "s3": "it looks like s3://bucket/key",
         "sha256": "64 hexadecimal digits in lower case",
+        "email": "an address such as team@example.com",
+        "sns": "the ARN of a topic: arn:aws:sns:REGION:ACCOUNT:NAME",
+        "webhook": "it begins with https:// or http://, without a password",
         "run_as": "the name of a user: lower-case letters, digits, `_` and `-`",
     }
     if pattern == NAME_PATTERN:
@@ -166,8 +169,6 @@ def _unknown_field(path: str, field: str, loc: tuple[int | str, ...], nearest: N
         if models and models[0] in JOB_MODELS.values() and field in model.model_fields:
             return Problem(path, message, f"it is one of {kind} jobs")
     near = nearest.to(field, sorted(fields))
-    if near is None and models == (Workflow,) and field == "notify":
-        return Problem(path, message, "the format does not have notices")
     return Problem(path, message, f"did you mean `{near}`?" if near else f"it has {listed(sorted(fields), 40)}")
 
 
@@ -215,6 +216,9 @@ def _models_at(loc: tuple[int | str, ...]) -> tuple[type[BaseModel], ...]:
 
 
 def _choices(loc: tuple[int | str, ...]) -> tuple[Any, ...]:
+    while loc and isinstance(loc[-1], int):
+        # One entry of a list of words.
+        loc = loc[:-1]
     for model in _models_at(loc[:-1]):
         field = model.model_fields.get(str(loc[-1]))
         if field is not None:

@@ -398,6 +398,17 @@ def a_newer_release() -> tuple[list[Plan], Commits]:
     return [plan], [*history, (NOON + minutes(1), (newer,))]
 
 
+def against_the_clock() -> tuple[list[Plan], Commits]:
+    """Late to start and past its deadline; done again, late because it takes long; and once on time."""
+    plan = document(job("a"), late={"start_minutes": 5, "expected_minutes": 30}, deadline={"minutes": 60})
+    request = {"trigger": "schedule", "scheduled_at": NOON - minutes(6)}
+    story = given(requested(plan, request=request), minutes(55), Advance(), minutes(1))
+    story = story.given(report("a", "succeeded", handle="h-1"), hours(1), reopen(plan, "a", request="r-1"))
+    story = story.given(minutes(31), Advance(), report("a", "failed", 2, handle="h-2"), hours(1))
+    story = story.given(reopen(plan, "a", request="r-2"), minutes(2))
+    return [plan], list(story.given(report("a", "succeeded", 3, handle="h-3")).history)
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -409,6 +420,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-from-every-phase": from_every_phase,
     "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,
+    "run-against-the-clock": against_the_clock,
     "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,

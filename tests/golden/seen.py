@@ -77,6 +77,13 @@ def _run(run: Run) -> Any:
         "round": run.round,
         "opened": run.opened,
         "started_at": _moment(run.started_at),
+        "pace": {
+            "since": _moment(run.pace.since),
+            "started_at": _moment(run.pace.started_at),
+            "late_due_at": _moment(run.pace.late_due_at),
+            "late_cause": run.pace.late_cause,
+            "missed_due_at": _moment(run.pace.missed_due_at),
+        },
         "finished_at": _moment(run.finished_at),
         "cancel": {"by": run.cancel.by, "reason": run.cancel.reason, "at": _moment(run.cancel.at)}
         if run.cancel

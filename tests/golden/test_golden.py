@@ -23,6 +23,7 @@ from shared.events import DocumentEvent, Event, RunAdmitted, RunEvent, RunHeld, 
 from shared.ids import CommitId, StreamName
 from shared.ports import FIRST_HASH, Record, Snapshot
 from shared.state.document import Upload, fold_document
+from shared.state.lateness import Pace
 from shared.state.run import (
     FOLD_VERSION,
     Attempt,
@@ -182,7 +183,21 @@ def _words(annotation: Any) -> Iterator[str]:
             yield from _words(one)
 
 
-STATES = (Run, JobState, *get_args(Phase), Stop, Attempt, Cancel, WorkflowState, Version, Pause, Holder, Held, Upload)
+STATES = (
+    Run,
+    Pace,
+    JobState,
+    *get_args(Phase),
+    Stop,
+    Attempt,
+    Cancel,
+    WorkflowState,
+    Version,
+    Pause,
+    Holder,
+    Held,
+    Upload,
+)
 
 
 def test_every_phase_and_every_field_of_a_state_is_met_in_golden_streams() -> None:

@@ -111,7 +111,7 @@ def test_the_schema_takes_documents_and_refuses_what_the_format_does_not_have() 
     validator.validate(designed)
     validator.validate(EXAMPLE)
     read_document(json.dumps(EXAMPLE).encode(), name="x.json")
-    assert not validator.is_valid({**designed, "notify": []})
+    assert not validator.is_valid({**designed, "mystery": []})
     assert not validator.is_valid({**designed, "jobs": []})
 
 

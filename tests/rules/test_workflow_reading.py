@@ -400,7 +400,7 @@ def test_steps_written_inside_the_cluster_are_the_steps() -> None:
 
 def test_a_stored_version_of_a_newer_release_is_refused_clearly() -> None:
     with pytest.raises(InvalidInput, match="not a field"):
-        load(canonical(written())[:-1] + b',"notify":[]}')
+        load(canonical(written())[:-1] + b',"mystery":[]}')
 
 
 # -- anything -----------------------------------------------------------------------------------------------------

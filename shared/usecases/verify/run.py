@@ -16,11 +16,13 @@ from shared.events import (
     AttemptSubmitted,
     AttemptSucceeded,
     ClaimReleased,
+    DeadlineMissed,
     Event,
     JobMarked,
     JobSettled,
     JobsReady,
     LateReported,
+    RunBecameLate,
     RunCancelRequested,
     RunFinished,
     RunOpened,
@@ -124,6 +126,8 @@ class RunChecker:
     _under_way: int = 0
     _over: bool = False
     """More is under way than allowed, and that has been said."""
+    _late_told: set[str] = field(default_factory=set)
+    """What was told about the clock in this round."""
     _outcomes: dict[str, Outcome | None] = field(default_factory=dict)
     _seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What expressions may look at."""
@@ -170,6 +174,8 @@ class RunChecker:
                 yield from self._reopened(event)
             case RunFinished():
                 yield from self._finish(event)
+            case RunBecameLate() | DeadlineMissed():
+                yield from self._late(event, at)
             case _:
                 yield "I8", f"{event.type} does not belong into a run's stream"
 
@@ -202,6 +208,17 @@ class RunChecker:
         if after is not None and at < after:
             yield "I4", f"the run opened at {at.isoformat()}, before {after.isoformat()}"
         self._opened = True
+
+    def _late(self, event: RunBecameLate | DeadlineMissed, at: datetime) -> Iterator[Found]:
+        """Told once a round, never before its time, and only where the document says so."""
+        if event.type in self._late_told:
+            yield "I3", f"{event.type} was told twice in a round"
+        if at < event.due_at:
+            yield "I4", f"{event.type} was told at {at.isoformat()}, before {event.due_at.isoformat()}"
+        document = self._plan.workflow
+        if (document.late if isinstance(event, RunBecameLate) else document.deadline) is None:
+            yield "I8", f"{event.type} was told, and the document does not ask for it"
+        self._late_told.add(event.type)
 
     def _finish(self, event: RunFinished) -> Iterator[Found]:
         for name, job in self.jobs.items():
@@ -242,6 +259,7 @@ class RunChecker:
         self._over = False
         self._finished = False
         self._cancelled = False
+        self._late_told = set()
 
     def _done_again(self, event: RunReopened, before: dict[JobName, _Job]) -> set[JobName]:
         """The jobs that this rerun does again; all others it keeps."""
