@@ -10,15 +10,24 @@ from typing import Any
 
 from local.home import Home, wake
 from shared.bootstrap import LocalParts, local_parts
-from shared.effects import CancelDisplaced, Effect, OpenRun, TellWorkflow
+from shared.effects import (
+    CancelBackfilled,
+    CancelDisplaced,
+    ContinueBackfill,
+    Effect,
+    OpenRun,
+    TellBackfill,
+    TellWorkflow,
+)
 from shared.errors import RunfoldError
 from shared.ids import StreamName
-from shared.ports import RunRow, WorkflowRow
+from shared.ports import BackfillRow, RunRow, WorkflowRow
+from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.admission import Admission
 from shared.usecases.loading import State
-from shared.views.rows import run_row, workflow_row
+from shared.views.rows import backfill_row, run_row, workflow_row
 
 ROUNDS_MAX = 100
 """Commits that follow from one change, each from the one before; an engine does what is left."""
@@ -80,6 +89,8 @@ class Writing:
                     admission.cancel_displaced(effect)
                 case TellWorkflow() as effect:
                     admission.tell_workflow(effect)
+                case ContinueBackfill() | TellBackfill() | CancelBackfilled() as effect:
+                    admission(effect)
                 case _:
                     pass
 
@@ -96,7 +107,7 @@ def derive(parts: LocalParts, stream: StreamName) -> None:
     put(parts, row_for(parts, loaded.state, loaded.version))
 
 
-def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowRow | None:
+def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
     """The row that a stream has in the lists; None for one that has none."""
     match state:
         case Run():
@@ -104,13 +115,17 @@ def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowR
         case WorkflowState():
             newest = state.live or state.versions[-1]
             return workflow_row(state, version, parts.plans(newest.document))
+        case BackfillState():
+            return backfill_row(state, version, parts.plans(state.request.document))
         case _:
             return None
 
 
-def put(parts: LocalParts, row: RunRow | WorkflowRow | None) -> None:
+def put(parts: LocalParts, row: RunRow | WorkflowRow | BackfillRow | None) -> None:
     match row:
         case RunRow():
             parts.views.put_run(row)
         case WorkflowRow():
             parts.views.put_workflow(row)
+        case BackfillRow():
+            parts.views.put_backfill(row)

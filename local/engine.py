@@ -257,7 +257,7 @@ class Engine:
         if len(rows) < PAGE_MAX:
             return found
         found.clear()
-        for kind in ("run", "workflow"):
+        for kind in ("run", "workflow", "backfill"):
             after = ""
             while names := self.parts.store.streams(kind, after=after):
                 found.extend(name for name in names if self.parts.dues.get(name) is not None)

@@ -164,6 +164,10 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.TellWorkflow,
         effect_types.TickWorkflow,
         effect_types.CheckHolders,
+        effect_types.ContinueBackfill,
+        effect_types.TellBackfill,
+        effect_types.CheckBackfill,
+        effect_types.CancelBackfilled,
     )
 }
 

@@ -16,6 +16,11 @@ from shared.events import (
     AttemptFailed,
     AttemptQueued,
     AttemptSubmitted,
+    BackfillCancelled,
+    BackfillRequested,
+    BackfillResumed,
+    BackfillRunAdmitted,
+    BackfillRunEnded,
     ClaimReleased,
     Event,
     JobMarked,
@@ -26,7 +31,8 @@ from shared.events import (
     StartAsked,
     StopRequested,
 )
-from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, workflow_of
+from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName, workflow_of
+from shared.state.backfill import BackfillState, NoBackfill, request_of
 from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
@@ -103,6 +109,36 @@ class CheckHolders:
     workflow: WorkflowName
 
 
+@dataclass(frozen=True, slots=True)
+class ContinueBackfill:
+    """Look at the next instants, and run those that are to be run."""
+
+    backfill: BackfillId
+
+
+@dataclass(frozen=True, slots=True)
+class TellBackfill:
+    """A run of a backfill has ended."""
+
+    backfill: BackfillId
+    run: RunId
+    outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBackfill:
+    backfill: BackfillId
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBackfilled:
+    """A run whose backfill was cancelled is to end."""
+
+    backfill: BackfillId
+    request: RunRequested
+    """To begin it with, should it not have begun: what is cancelled begins no more."""
+
+
 Effect = (
     StartAttempt
     | StopAttempt
@@ -113,6 +149,10 @@ Effect = (
     | TellWorkflow
     | TickWorkflow
     | CheckHolders
+    | ContinueBackfill
+    | TellBackfill
+    | CheckBackfill
+    | CancelBackfilled
 )
 
 
@@ -132,8 +172,8 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
                 effects.extend(_given_up(run, event.job))
             case LateReported(handle=handle) if handle is not None:
                 effects.append(StopAttempt(run.run, event.job, event.attempt, handle))
-            case RunFinished() if run.request.admitted:
-                effects.append(TellWorkflow(workflow_of(run.run), run.run, event.outcome))
+            case RunFinished():
+                effects.extend(_told_of_the_end(run))
             case _:
                 pass
     return effects
@@ -185,6 +225,19 @@ def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
     return effects
 
 
+def _told_of_the_end(run: Run) -> list[Effect]:
+    """Whoever counts the run among his own hears how it ended."""
+    if run.outcome is None:
+        # It was reopened in the same commit.
+        return []
+    effects: list[Effect] = []
+    if run.request.admitted:
+        effects.append(TellWorkflow(workflow_of(run.run), run.run, run.outcome))
+    if run.request.backfill is not None:
+        effects.append(TellBackfill(run.request.backfill, run.run, run.outcome))
+    return effects
+
+
 def pending_of_run(
     run: Run | NotRequested,
     now: datetime,
@@ -200,8 +253,7 @@ def pending_of_run(
     if isinstance(run, NotRequested):
         return []
     if run.finished:
-        assert run.outcome is not None
-        return [TellWorkflow(workflow_of(run.run), run.run, run.outcome)] if run.request.admitted else []
+        return _told_of_the_end(run)
     effects: list[Effect] = []
     advance = needs_advance(run, now) or any(at <= now for at, _ in moments_of_pace(run.pace, run.plan.workflow))
     looked = min(since, now) if since is not None else now - timedelta(seconds=HANDOVER_SECONDS)
@@ -395,6 +447,54 @@ def due_of_workflow(state: WorkflowState | NotRegistered, now: datetime) -> date
     if state.holders or state.waiting or (state.held and state.live is None):
         moments.append(now + timedelta(seconds=CHECK_HOLDERS_SECONDS))
     return min(moments, default=None)
+
+
+def effects_of_backfill(state: BackfillState, events: Iterable[Event]) -> list[Effect]:
+    """`state` is the one after the events."""
+    effects: list[Effect] = []
+    advance = False
+    for event in events:
+        match event:
+            case BackfillRunAdmitted() if state.cancel is None:
+                effects.append(OpenRun(request_of(state, event)))
+            case BackfillCancelled():
+                effects.extend(_cancelled_runs(state))
+            case BackfillRequested() | BackfillResumed() | BackfillRunEnded():
+                advance = True
+            case _:
+                pass
+    if advance and state.goes_on:
+        effects.append(ContinueBackfill(state.backfill))
+    return effects
+
+
+def _cancelled_runs(state: BackfillState) -> list[Effect]:
+    return [
+        CancelBackfilled(state.backfill, request_of(state, admitted.event))
+        for _, admitted in sorted(state.active.items())
+    ]
+
+
+def pending_of_backfill(state: BackfillState | NoBackfill, now: datetime, *, everything: bool = False) -> list[Effect]:
+    if isinstance(state, NoBackfill) or state.outcome is not None:
+        return []
+    effects: list[Effect] = []
+    if state.goes_on:
+        effects.append(ContinueBackfill(state.backfill))
+    if state.cancel is not None:
+        effects.extend(_cancelled_runs(state))
+    old = now - timedelta(seconds=CHECK_HOLDERS_SECONDS)
+    if state.active and (everything or any(admitted.at <= old for admitted in state.active.values())):
+        effects.append(CheckBackfill(state.backfill))
+    return effects
+
+
+def due_of_backfill(state: BackfillState | NoBackfill, now: datetime) -> datetime | None:
+    if isinstance(state, NoBackfill) or state.outcome is not None:
+        return None
+    if state.goes_on:
+        return now + timedelta(seconds=HANDOVER_SECONDS)
+    return now + timedelta(seconds=CHECK_HOLDERS_SECONDS) if state.active else None
 
 
 def _no_plans(digest: Digest) -> Plan:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName
 from shared.workflow.document import FailureClass, Outcome
 
 Kind = Literal["observed", "commanded", "decided"]
@@ -59,6 +59,8 @@ class RunRequested(_Event):
     """Whether the workflow's stream admitted it and must hear of its end."""
     requested_by: str = ""
     note: str = ""
+    backfill: BackfillId | None = None
+    """The backfill that it is a part of, which must hear of its end."""
 
 
 class RunOpened(_Event):
@@ -449,6 +451,102 @@ class DocumentRemoved(_Event):
     upload: str
 
 
+# --- a backfill -------------------------------------------------------------------------------------------------------
+
+
+class BackfillRequested(_Event):
+    """The first event of every backfill: which instants of a workflow's schedule are to be run, and how."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["BackfillRequested"] = "BackfillRequested"
+    backfill: BackfillId
+    workflow: WorkflowName
+    document: Digest
+    """Of every run: the version that was live then. Its schedule says which instants there are."""
+    document_version: int
+    range_from: AwareDatetime
+    """Included."""
+    range_until: AwareDatetime
+    """Not included, and no later than the request: what comes after is the schedule's business."""
+    count: int
+    """Instants in the range."""
+    order: Literal["oldest", "newest"] = "oldest"
+    which: Literal["all", "missing", "failed"] = "missing"
+    max_active: int = 1
+    """Runs of it that may be active at once, beside those of the schedule."""
+    parameters: dict[str, Json] = {}
+    """Of every run; checked and filled with defaults."""
+    previous_success_at: AwareDatetime | None = None
+    """The latest scheduled instant whose run had succeeded then."""
+    by: str = ""
+    reason: str = ""
+
+
+class BackfillRunAdmitted(_Event):
+    """This run of an instant begins now, under this id; beginning it twice is beginning it once."""
+
+    type: Literal["BackfillRunAdmitted"] = "BackfillRunAdmitted"
+    run: RunId
+    scheduled_at: AwareDatetime
+    interval_start: AwareDatetime
+    interval_end: AwareDatetime
+    previous_success_at: AwareDatetime | None = None
+
+
+class BackfillInstantsSkipped(_Event):
+    """Instants that need no run, one after the other in the backfill's order."""
+
+    type: Literal["BackfillInstantsSkipped"] = "BackfillInstantsSkipped"
+    instants: tuple[AwareDatetime, ...]
+    reason: str
+
+
+class BackfillRunEnded(_Event):
+    """A run ended. `taken`: somebody else had asked for a run of that id first, so it is none of the backfill's."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["BackfillRunEnded"] = "BackfillRunEnded"
+    run: RunId
+    scheduled_at: AwareDatetime
+    outcome: Literal["succeeded", "failed", "cancelled", "taken"]
+
+
+class BackfillPaused(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["BackfillPaused"] = "BackfillPaused"
+    by: str = ""
+    reason: str = ""
+
+
+class BackfillResumed(_Event):
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["BackfillResumed"] = "BackfillResumed"
+    by: str = ""
+
+
+class BackfillCancelled(_Event):
+    """No more runs are begun, and the active ones are cancelled."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["BackfillCancelled"] = "BackfillCancelled"
+    by: str = ""
+    reason: str = ""
+
+
+class BackfillFinished(_Event):
+    """Nothing is left to run and nothing is active; how the instants came out."""
+
+    type: Literal["BackfillFinished"] = "BackfillFinished"
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    """Those whose run somebody else had begun included."""
+    left: int = 0
+    """Not come to, because it was cancelled."""
+
+
 class UnknownEvent(_Event):
     """An event of a newer release, kept as it is; whoever meets one may show it but not decide."""
 
@@ -496,5 +594,15 @@ WorkflowEvent = (
     | RunReleased
 )
 DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
-KnownEvent = Annotated[RunEvent | WorkflowEvent | DocumentEvent, Field(discriminator="type")]
-Event = RunEvent | WorkflowEvent | DocumentEvent | UnknownEvent
+BackfillEvent = (
+    BackfillRequested
+    | BackfillRunAdmitted
+    | BackfillInstantsSkipped
+    | BackfillRunEnded
+    | BackfillPaused
+    | BackfillResumed
+    | BackfillCancelled
+    | BackfillFinished
+)
+KnownEvent = Annotated[RunEvent | WorkflowEvent | DocumentEvent | BackfillEvent, Field(discriminator="type")]
+Event = RunEvent | WorkflowEvent | DocumentEvent | BackfillEvent | UnknownEvent

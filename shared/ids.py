@@ -18,6 +18,7 @@ Digest = NewType("Digest", str)
 Token = NewType("Token", str)
 Handle = NewType("Handle", str)
 CommitId = NewType("CommitId", str)
+BackfillId = NewType("BackfillId", str)
 
 NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$"
 """Names of workflows and jobs: 1 to 64 characters. No `@`, `#`, `/` or space: they are parts of keys, paths and tags."""
@@ -44,8 +45,12 @@ def document_stream(key: str) -> StreamName:
     return StreamName(f"document#{key}")
 
 
+def backfill_stream(backfill: BackfillId) -> StreamName:
+    return StreamName(f"backfill#{backfill}")
+
+
 def kind_of(stream: StreamName) -> str:
-    """The part before `#`: `run`, `workflow`, `document`."""
+    """The part before `#`: `run`, `workflow`, `document`, `backfill`."""
     return stream.partition("#")[0]
 
 
@@ -66,6 +71,26 @@ def keyed_run(workflow: WorkflowName, key: str) -> RunId:
 
 def fresh_run(workflow: WorkflowName, ulid: str) -> RunId:
     return RunId(f"{workflow}@{ulid.lower()}")
+
+
+def instant_run(workflow: WorkflowName, at: datetime, number: int) -> RunId:
+    """The `number`-th run of one scheduled instant. Whoever makes an instant run again takes the next number, so that two who do so at the same
+    time ask for the same run."""
+    first = scheduled_run(workflow, at)
+    return first if number == 1 else RunId(f"{first}.{number}")
+
+
+def keyed_backfill(workflow: WorkflowName, key: str) -> BackfillId:
+    """The backfill that an idempotency key asks for."""
+    return BackfillId(f"{workflow}@b{_short_hash('backfill', workflow, key)[:26].lower()}")
+
+
+def fresh_backfill(workflow: WorkflowName, ulid: str) -> BackfillId:
+    return BackfillId(f"{workflow}@b{ulid.lower()}")
+
+
+def workflow_of_backfill(backfill: BackfillId) -> WorkflowName:
+    return WorkflowName(backfill.partition("@")[0])
 
 
 def workflow_of(run: RunId) -> WorkflowName:

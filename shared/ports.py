@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from shared.ids import CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
+from shared.ids import BackfillId, CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
 
 COMMIT_BYTES_MAX = 100_000
 """Of a commit's body. DynamoDB refuses items over 400 KB; ours is lower so that a console and a stream record stay readable."""
@@ -164,6 +164,35 @@ class WorkflowRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillRow:
+    """A backfill in lists."""
+
+    backfill: BackfillId
+    workflow: WorkflowName
+    version: int
+    """Of its stream."""
+    status: str
+    """`running`, `paused`, `cancelling`, `succeeded`, `failed` or `cancelled`."""
+    owner: str
+    tags: tuple[str, ...]
+    which: str
+    order: str
+    range_from_at: datetime
+    range_until_at: datetime
+    requested_at: datetime
+    requested_by: str
+    finished_at: datetime | None
+    count: int
+    """Instants in its range."""
+    max_active: int
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunFilter:
     """Every field that is not None must hold."""
 
@@ -219,6 +248,15 @@ class Views(Protocol):
     def remove_workflow(self, workflow: WorkflowName) -> None: ...
     def workflows(self, *, cursor: str = "", limit: int = 50) -> tuple[list[WorkflowRow], str]:
         """By name, and the cursor of the next page."""
+        ...
+
+    def put_backfill(self, row: BackfillRow) -> None: ...
+    def get_backfill(self, backfill: BackfillId) -> BackfillRow | None: ...
+    def remove_backfill(self, backfill: BackfillId) -> None: ...
+    def backfills(
+        self, workflow: WorkflowName | None = None, *, cursor: str = "", limit: int = 50
+    ) -> tuple[list[BackfillRow], str]:
+        """Of all workflows or of one, the newest request first, and the cursor of the next page."""
         ...
 
     def clear(self) -> None:

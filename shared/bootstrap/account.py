@@ -19,15 +19,16 @@ from shared.bootstrap.aws import READ_SECONDS as ENGINE_READ_SECONDS
 from shared.bootstrap.aws import RHYTHM, SDK_TRIES, Aws
 from shared.errors import InvalidInput, NotFound, Problem, RunfoldError
 from shared.ids import StreamName, workflow_stream
-from shared.ports import RunRow, WorkflowRow
+from shared.ports import BackfillRow, RunRow, WorkflowRow
 from shared.settings import Settings
+from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.stores.aws import translated
 from shared.stores.dynamodb import DynamoStore, DynamoViews
 from shared.stores.s3 import S3Documents
 from shared.usecases.loading import Loader, PlanCache
-from shared.views.rows import run_row, workflow_row
+from shared.views.rows import backfill_row, run_row, workflow_row
 from shared.workflow.document import Workflow
 
 CONNECT_SECONDS = 3
@@ -219,13 +220,15 @@ class Operated(Aws):
         """The same with another table of events, restored ones for instance."""
         return Operated(replace(self.settings, events_table=table), self._session)
 
-    def row_of(self, _stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | None:
+    def row_of(self, _stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
         """What lists should show for a stream's state; None for streams that no list shows."""
         match state:
             case Run():
                 return run_row(state, version)
             case WorkflowState():
                 return workflow_row(state, version, self.plans((state.live or state.versions[-1]).document))
+            case BackfillState():
+                return backfill_row(state, version, self.plans(state.request.document))
             case _:
                 return None
 

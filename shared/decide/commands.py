@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from shared.events import RunRequested
-from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName
 
 # --- to a run ---------------------------------------------------------------------------------------------------------
 
@@ -269,4 +269,70 @@ class RemoveDocument:
 
 
 DocumentCommand = AcceptDocument | RejectDocument | RemoveDocument
-Command = RunCommand | WorkflowCommand | DocumentCommand
+
+# --- to a backfill ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBackfill:
+    """Run a stretch of a schedule; asking twice asks once."""
+
+    backfill: BackfillId
+    workflow: WorkflowName
+    document: Digest
+    document_version: int
+    range_from: datetime
+    range_until: datetime
+    """Not included."""
+    order: Literal["oldest", "newest"]
+    which: Literal["all", "missing", "failed"]
+    max_active: int
+    parameters: Mapping[str, Any]
+    previous_success_at: datetime | None
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known of the newest run of an instant."""
+
+    number: int
+    """Which of the instant's runs it is, from 1; 0 when there is none."""
+    status: Literal["none", "active", "succeeded", "failed", "cancelled", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceBackfill:
+    """Go on with the next instants, as far as there is room and it is known what became of them."""
+
+    looks: Mapping[datetime, Look]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRunEnd:
+    """A run of the backfill ended, or is another's."""
+
+    run: RunId
+    outcome: Literal["succeeded", "failed", "cancelled", "taken"]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseBackfill:
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeBackfill:
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBackfill:
+    by: str
+    reason: str = ""
+
+
+BackfillCommand = RequestBackfill | AdvanceBackfill | RecordRunEnd | PauseBackfill | ResumeBackfill | CancelBackfill
+Command = RunCommand | WorkflowCommand | DocumentCommand | BackfillCommand

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from shared.errors import Conflict, StoreUnavailable
-from shared.ids import CommitId, RunId, StreamName, WorkflowName, kind_of
+from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, kind_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
+    BackfillRow,
     DueRow,
     Record,
     RunFilter,
@@ -34,8 +35,25 @@ from shared.ports import (
     WorkflowRow,
 )
 from shared.stores.aws import code_of, translated
-from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
-from shared.stores.rows import matches, run_in, text_of_run, text_of_workflow, workflow_in
+from shared.stores.paging import (
+    BEHIND_ALL,
+    Place,
+    backfill_place,
+    bounded,
+    name_cursor,
+    name_place,
+    nearest_list,
+    run_page,
+)
+from shared.stores.rows import (
+    backfill_in,
+    matches,
+    run_in,
+    text_of_backfill,
+    text_of_run,
+    text_of_workflow,
+    workflow_in,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -420,6 +438,47 @@ class DynamoViews:
         items = _get_many(self._client, self._table, [f"workflow#{name}" for name in names[:limit]])
         page = [workflow_in(item["body"]["S"]) for item in items if item is not None]
         return page, name_cursor(names[limit - 1]) if len(names) > limit else ""
+
+    def put_backfill(self, row: BackfillRow) -> None:
+        item = {
+            "subject": {"S": f"backfill#{row.backfill}"},
+            "aspect": {"S": "row"},
+            "version": {"N": str(row.version)},
+            "body": {"S": text_of_backfill(row)},
+            "listed": {"S": "backfills"},
+            "workflow": {"S": f"backfills#{row.workflow}"},
+            "place": {"S": backfill_place(row)},
+        }
+        self._put_newer(item)
+
+    def get_backfill(self, backfill: BackfillId) -> BackfillRow | None:
+        item = _get(self._client, self._table, f"backfill#{backfill}", "row")
+        return None if item is None else backfill_in(item["body"]["S"])
+
+    def remove_backfill(self, backfill: BackfillId) -> None:
+        self._remove(f"backfill#{backfill}")
+
+    def backfills(
+        self, workflow: WorkflowName | None = None, *, cursor: str = "", limit: int = 50
+    ) -> tuple[list[BackfillRow], str]:
+        limit = bounded(limit)
+        attribute = "listed" if workflow is None else "workflow"
+        query = {
+            "TableName": self._table,
+            "IndexName": "by_list" if workflow is None else "by_workflow",
+            "KeyConditionExpression": "#list = :list AND #place < :before",
+            "ExpressionAttributeNames": {"#list": attribute, "#place": "place"},
+            "ExpressionAttributeValues": {
+                ":list": {"S": "backfills" if workflow is None else f"backfills#{workflow}"},
+                ":before": {"S": (name_place(cursor) if cursor else "") or BEHIND_ALL},
+            },
+            "ScanIndexForward": False,
+        }
+        places = [item["place"]["S"] for item in _query(self._client, query, limit + 1)]
+        subjects = [f"backfill#{place.partition('#')[2]}" for place in places[:limit]]
+        items = _get_many(self._client, self._table, subjects)
+        page = [backfill_in(item["body"]["S"]) for item in items if item is not None]
+        return page, name_cursor(places[limit - 1]) if len(places) > limit else ""
 
     def clear(self) -> None:
         _delete_where(self._client, self._table, "#aspect = :aspect", "row")

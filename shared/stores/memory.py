@@ -9,10 +9,11 @@ from datetime import datetime
 from itertools import islice
 
 from shared.errors import Conflict, NotFound
-from shared.ids import Digest, RunId, StreamName, WorkflowName, digest_of, kind_of
+from shared.ids import BackfillId, Digest, RunId, StreamName, WorkflowName, digest_of, kind_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
+    BackfillRow,
     DueRow,
     Record,
     RunFilter,
@@ -22,7 +23,7 @@ from shared.ports import (
     Snapshot,
     WorkflowRow,
 )
-from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
+from shared.stores.paging import Place, backfill_place, bounded, name_cursor, name_place, nearest_list, run_page
 from shared.stores.rows import matches
 
 
@@ -131,6 +132,7 @@ class MemoryViews:
         self._scanned_max = scanned_max
         self._runs: dict[RunId, RunRow] = {}
         self._workflows: dict[WorkflowName, WorkflowRow] = {}
+        self._backfills: dict[BackfillId, BackfillRow] = {}
 
     def put_run(self, row: RunRow) -> None:
         with self._lock:
@@ -182,10 +184,36 @@ class MemoryViews:
         page = rest[:limit]
         return page, name_cursor(page[-1].workflow) if len(rest) > limit else ""
 
+    def put_backfill(self, row: BackfillRow) -> None:
+        with self._lock:
+            kept = self._backfills.get(row.backfill)
+            if kept is None or kept.version < row.version:
+                self._backfills[row.backfill] = row
+
+    def get_backfill(self, backfill: BackfillId) -> BackfillRow | None:
+        with self._lock:
+            return self._backfills.get(backfill)
+
+    def remove_backfill(self, backfill: BackfillId) -> None:
+        with self._lock:
+            self._backfills.pop(backfill, None)
+
+    def backfills(
+        self, workflow: WorkflowName | None = None, *, cursor: str = "", limit: int = 50
+    ) -> tuple[list[BackfillRow], str]:
+        limit = bounded(limit)
+        before = name_place(cursor) if cursor else None
+        with self._lock:
+            rows = {backfill_place(row): row for row in self._backfills.values() if workflow in (None, row.workflow)}
+        behind = [place for place in sorted(rows, reverse=True) if before is None or place < before]
+        page = [rows[place] for place in behind[:limit]]
+        return page, name_cursor(behind[limit - 1]) if len(behind) > limit else ""
+
     def clear(self) -> None:
         with self._lock:
             self._runs.clear()
             self._workflows.clear()
+            self._backfills.clear()
 
 
 class MemoryDocuments:

@@ -9,11 +9,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from shared.errors import InvalidInput, Problem
 from shared.ids import RunId
-from shared.ports import PAGE_MAX, RunFilter, RunPage, RunRow, RunSort
+from shared.ports import PAGE_MAX, BackfillRow, RunFilter, RunPage, RunRow, RunSort
 
 SCAN_CHUNK = 200
 """Rows read at a time while looking for those that a filter lets through."""
@@ -94,6 +94,15 @@ def run_place(cursor: str, sort: RunSort = "newest") -> Place:
                 raise InvalidInput([Problem("cursor", f"is of a list sorted by {made}, not by {sort}", hint)])
             return requested_at, RunId(run)
     raise _unreadable()
+
+
+BEHIND_ALL = ":"
+"""Behind the place of every backfill: `:` follows every digit."""
+
+
+def backfill_place(row: BackfillRow) -> str:
+    """Of a backfill in lists: in the order of requests as text."""
+    return f"{row.requested_at.astimezone(UTC).isoformat(timespec='microseconds')}#{row.backfill}"
 
 
 def name_cursor(name: str) -> str:

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.errors import CorruptStream
-from shared.ports import RunFilter, RunRow, WorkflowRow
+from shared.ports import BackfillRow, RunFilter, RunRow, WorkflowRow
 
 _RUN_FIELDS = frozenset(field.name for field in fields(RunRow))
 _WORKFLOW_FIELDS = frozenset(field.name for field in fields(WorkflowRow))
+_BACKFILL_FIELDS = frozenset(field.name for field in fields(BackfillRow))
 _TUPLES = frozenset({"tags", "attention", "active_runs", "held_runs"})
 
 
@@ -39,6 +40,18 @@ def workflow_in(text: str) -> WorkflowRow:
         return WorkflowRow(**_values(text, _WORKFLOW_FIELDS))
     except (ValueError, TypeError) as error:
         raise CorruptStream(f"a workflow's row in the views is damaged; rebuild the views: {error}") from error
+
+
+def text_of_backfill(row: BackfillRow) -> str:
+    return json.dumps({name: _plain(getattr(row, name)) for name in sorted(_BACKFILL_FIELDS)}, separators=(",", ":"))
+
+
+def backfill_in(text: str) -> BackfillRow:
+    """Raises `CorruptStream` if the text is not a row."""
+    try:
+        return BackfillRow(**_values(text, _BACKFILL_FIELDS))
+    except (ValueError, TypeError) as error:
+        raise CorruptStream(f"a backfill's row in the views is damaged; rebuild the views: {error}") from error
 
 
 def matches(where: RunFilter, row: RunRow) -> bool:

@@ -19,10 +19,11 @@ from types import TracebackType
 from typing import Any, Literal
 
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable
-from shared.ids import CommitId, RunId, StreamName, WorkflowName, run_stream
+from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, run_stream
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
+    BackfillRow,
     DueRow,
     Record,
     RunFilter,
@@ -32,8 +33,24 @@ from shared.ports import (
     Snapshot,
     WorkflowRow,
 )
-from shared.stores.paging import Place, bounded, name_cursor, name_place, nearest_list, run_page
-from shared.stores.rows import run_in, text_of_run, text_of_workflow, workflow_in
+from shared.stores.paging import (
+    BEHIND_ALL,
+    Place,
+    backfill_place,
+    bounded,
+    name_cursor,
+    name_place,
+    nearest_list,
+    run_page,
+)
+from shared.stores.rows import (
+    backfill_in,
+    run_in,
+    text_of_backfill,
+    text_of_run,
+    text_of_workflow,
+    workflow_in,
+)
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another process's batch before it gives up."""
@@ -115,6 +132,19 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             body TEXT NOT NULL
         ) STRICT, WITHOUT ROWID
         """,
+    ),
+    (
+        """
+        CREATE TABLE backfills (
+            backfill TEXT PRIMARY KEY,
+            version INTEGER NOT NULL,
+            workflow TEXT NOT NULL,
+            place TEXT NOT NULL,
+            body TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX backfills_by_place ON backfills (place)",
+        "CREATE INDEX backfills_by_workflow ON backfills (workflow, place)",
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -625,10 +655,46 @@ class SqliteViews:
         page = [workflow_in(body) for (body,) in rows[:limit]]
         return page, name_cursor(page[-1].workflow) if len(rows) > limit else ""
 
+    def put_backfill(self, row: BackfillRow) -> None:
+        self._database.run(
+            """
+            INSERT INTO backfills (backfill, version, workflow, place, body) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (backfill) DO UPDATE SET version = excluded.version, workflow = excluded.workflow,
+                place = excluded.place, body = excluded.body
+            WHERE excluded.version > backfills.version
+            """,
+            (row.backfill, row.version, row.workflow, backfill_place(row), text_of_backfill(row)),
+        )
+
+    def get_backfill(self, backfill: BackfillId) -> BackfillRow | None:
+        rows = self._database.rows("SELECT body FROM backfills WHERE backfill = ?", (backfill,))
+        return backfill_in(rows[0][0]) if rows else None
+
+    def remove_backfill(self, backfill: BackfillId) -> None:
+        self._database.run("DELETE FROM backfills WHERE backfill = ?", (backfill,))
+
+    def backfills(
+        self, workflow: WorkflowName | None = None, *, cursor: str = "", limit: int = 50
+    ) -> tuple[list[BackfillRow], str]:
+        limit = bounded(limit)
+        before = name_place(cursor) if cursor else BEHIND_ALL
+        if workflow is None:
+            rows = self._database.rows(
+                "SELECT place, body FROM backfills WHERE place < ? ORDER BY place DESC LIMIT ?", (before, limit + 1)
+            )
+        else:
+            rows = self._database.rows(
+                "SELECT place, body FROM backfills WHERE workflow = ? AND place < ? ORDER BY place DESC LIMIT ?",
+                (workflow, before, limit + 1),
+            )
+        page = [backfill_in(body) for _, body in rows[:limit]]
+        return page, name_cursor(rows[limit - 1][0]) if len(rows) > limit else ""
+
     def clear(self) -> None:
         with self._database.batch():
             self._database.run("DELETE FROM runs")
             self._database.run("DELETE FROM workflows")
+            self._database.run("DELETE FROM backfills")
 
 
 def _conditions(where: RunFilter) -> tuple[list[str], tuple[Any, ...]]:

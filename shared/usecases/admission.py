@@ -3,19 +3,31 @@ that hold a place, so that a lost message never blocks a workflow.
 """
 
 from shared.decide.commands import CancelRun, ReleaseRun, RequestRun, Tick
-from shared.effects import CancelDisplaced, CheckHolders, OpenRun, TellWorkflow, TickWorkflow
+from shared.effects import (
+    CancelBackfilled,
+    CancelDisplaced,
+    CheckBackfill,
+    CheckHolders,
+    ContinueBackfill,
+    OpenRun,
+    TellBackfill,
+    TellWorkflow,
+    TickWorkflow,
+)
 from shared.errors import CorruptStream, Rejected, UnknownEvents
-from shared.ids import StreamName, WorkflowName, run_stream, workflow_stream
+from shared.ids import StreamName, WorkflowName, backfill_stream, run_stream, workflow_stream
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
+from shared.usecases.backfills import BackfillEffect, Backfills
 from shared.usecases.transact import Transact
 
-AdmissionEffect = OpenRun | CancelDisplaced | TellWorkflow | TickWorkflow | CheckHolders
+AdmissionEffect = OpenRun | CancelDisplaced | TellWorkflow | TickWorkflow | CheckHolders | BackfillEffect
 
 
 class Admission:
     def __init__(self, transact: Transact) -> None:
         self._transact = transact
+        self._backfills = Backfills(transact)
 
     def __call__(self, effect: AdmissionEffect) -> StreamName:
         """Carry the effect out; the stream that it is about."""
@@ -32,10 +44,16 @@ class Admission:
                 self.tick(effect)
             case CheckHolders():
                 self.check_holders(effect)
+            case ContinueBackfill() | TellBackfill() | CheckBackfill() | CancelBackfilled():
+                self._backfills(effect)
+                return backfill_stream(effect.backfill)
         return workflow_stream(effect.workflow)
 
     def open_run(self, effect: OpenRun) -> None:
         request = effect.request
+        if request.backfill is not None:
+            self._backfills.open_run(request)
+            return
         self._transact(run_stream(request.run), RequestRun(request), by="scheduler", cause=f"admit:{request.run}")
 
     def cancel_displaced(self, effect: CancelDisplaced) -> None:

@@ -14,16 +14,27 @@ from typing import Protocol
 from shared.codec import check_chain, events_in
 from shared.errors import CorruptStream, NotFound
 from shared.events import Event
-from shared.ids import Digest, RunId, StreamName, WorkflowName, kind_of, run_stream, workflow_stream
+from shared.ids import (
+    BackfillId,
+    Digest,
+    RunId,
+    StreamName,
+    WorkflowName,
+    backfill_stream,
+    kind_of,
+    run_stream,
+    workflow_stream,
+)
 from shared.ports import FIRST_HASH, PAGE_MAX, Documents, EventStore, Record, Snapshot, Snapshots
 from shared.state import snapshot
+from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.document import Upload, fold_document
 from shared.state.run import FOLD_VERSION, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.plan import Plan, compile_plan
 from shared.workflow.reading import load as load_document
 
-State = RunState | NotRegistered | WorkflowState | Upload
+State = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
 
 PLANS_MAX = 256
 """Compiled documents kept in memory."""
@@ -79,6 +90,8 @@ def empty_state(stream: StreamName) -> State:
             return NotRegistered()
         case "document":
             return Upload()
+        case "backfill":
+            return NoBackfill()
         case kind:
             raise CorruptStream(f"streams of kind {kind!r} are not known to this release")
 
@@ -144,6 +157,12 @@ class Loader:
             raise NotFound(f"there is no workflow {workflow}")
         return state
 
+    def backfill(self, backfill: BackfillId) -> BackfillState:
+        state = self.load(backfill_stream(backfill)).state
+        if not isinstance(state, BackfillState):
+            raise NotFound(f"there is no backfill {backfill}")
+        return state
+
     def keep_snapshot(self, loaded: Loaded) -> None:
         """Keep what was folded if enough was stored since this process kept the last, so that the next cold reader begins there."""
         if self._snapshots is None or not isinstance(loaded.state, Run):
@@ -201,6 +220,8 @@ def fold_records(records: list[Record], state: State, plans: PlanCache) -> State
             return fold_workflow(pairs, state)
         case Upload():
             return fold_document(pairs, state)
+        case NoBackfill() | BackfillState():
+            return fold_backfill(pairs, state)
 
 
 def _pairs(records: list[Record]) -> Iterator[tuple[datetime, Event]]:

@@ -11,12 +11,12 @@ from typing import Literal
 
 from shared.effects import NO_PATIENCE
 from shared.errors import CorruptStream, NotFound, UnknownEvents
-from shared.ids import RunId, StreamName, WorkflowName, kind_of, subject_of
-from shared.ports import PAGE_MAX, Dues, EventStore, RunRow, Views, WorkflowRow
+from shared.ids import BackfillId, RunId, StreamName, WorkflowName, kind_of, subject_of
+from shared.ports import PAGE_MAX, Dues, EventStore, Views
 from shared.usecases.loading import Loaded, Loader
-from shared.usecases.verify.store import Derive, listed_streams, needed_by, streams_of, version_of
+from shared.usecases.verify.store import Derive, Row, listed_streams, needed_by, shown_in, streams_of, version_of
 
-KINDS = ("workflow", "run")
+KINDS = ("workflow", "backfill", "run")
 """Streams that lists show. Workflows first: there are few, and they start what is due."""
 TOGETHER = 50
 """Streams mended in one batch of the store."""
@@ -77,7 +77,7 @@ def rebuild(
     `derive` says what lists should show, `settle` makes rows, bells and snapshot of a stream's newest version true. `patience` is that of the
     engine whose stores these are.
     """
-    counted = {"workflow": 0, "run": 0}
+    counted = dict.fromkeys(KINDS, 0)
     for kind in KINDS:
         together: list[_Mend] = []
         for stream in streams_of(store, kind):
@@ -103,7 +103,7 @@ def rebuild(
 
 def _compared(
     loaded: Loaded,
-    right: RunRow | WorkflowRow | None,
+    right: Row | None,
     views: Views,
     dues: Dues,
     now: datetime,
@@ -111,7 +111,7 @@ def _compared(
 ) -> tuple[list[Difference], _Mend]:
     stream = loaded.stream
     found: list[Difference] = []
-    shown = _shown(views, stream) if right is not None else None
+    shown = shown_in(views, stream) if right is not None else None
     if right is not None and shown is None:
         found.append(Difference("missing", stream, "was not listed"))
     elif right is not None and shown != right:
@@ -132,11 +132,6 @@ def _compared(
         found.append(Difference("due", stream, f"nobody would have looked at it by {needed.isoformat()}"))
     # Now rather than then: whatever was to be handed over since may be lost as well.
     return found, _Mend(loaded, row, first, now if needed is not None else None)
-
-
-def _shown(views: Views, stream: StreamName) -> RunRow | WorkflowRow | None:
-    subject = subject_of(stream)
-    return views.get_run(RunId(subject)) if kind_of(stream) == "run" else views.get_workflow(WorkflowName(subject))
 
 
 def _mend(
@@ -174,10 +169,13 @@ def _settle(loaded: Loaded, store: EventStore, loader: Loader, settle: Callable[
 
 def _remove(views: Views, stream: StreamName) -> None:
     subject = subject_of(stream)
-    if kind_of(stream) == "run":
-        views.remove_run(RunId(subject))
-    else:
-        views.remove_workflow(WorkflowName(subject))
+    match kind_of(stream):
+        case "run":
+            views.remove_run(RunId(subject))
+        case "backfill":
+            views.remove_backfill(BackfillId(subject))
+        case _:
+            views.remove_workflow(WorkflowName(subject))
 
 
 def _orphans(store: EventStore, views: Views, dry_run: bool) -> Iterator[Difference]:

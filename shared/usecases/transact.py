@@ -13,7 +13,8 @@ from math import ceil
 from threading import Lock
 
 from shared.codec import record_of
-from shared.decide.commands import Command, RecordReport
+from shared.decide.backfill import BackfillDraft, decide_backfill_on
+from shared.decide.commands import AdvanceBackfill, Command, RecordReport
 from shared.decide.document import DocumentDraft
 from shared.decide.lateness import moments as moments_of_pace
 from shared.decide.run import RunDraft, decide_on
@@ -22,13 +23,18 @@ from shared.effects import (
     HANDOVER_SECONDS,
     NO_PATIENCE,
     AdvanceRun,
+    CheckBackfill,
     CheckHolders,
+    ContinueBackfill,
     Effect,
     TickWorkflow,
+    due_of_backfill,
     due_of_job,
     due_of_workflow,
+    effects_of_backfill,
     effects_of_run,
     effects_of_workflow,
+    pending_of_backfill,
     pending_of_jobs,
     pending_of_workflow,
     timed_effects_of_run,
@@ -37,6 +43,7 @@ from shared.errors import Conflict, Rejected
 from shared.events import Event, RunReopened, RunRequested
 from shared.ids import CommitId, StreamName
 from shared.ports import Dues, Effects, EventStore, Record
+from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.document import Upload
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
@@ -83,7 +90,7 @@ class Rhythm:
 TO_THE_SECOND = Rhythm()
 """One machine: a row costs microseconds."""
 
-Draft = RunDraft | WorkflowDraft | DocumentDraft
+Draft = RunDraft | WorkflowDraft | DocumentDraft | BackfillDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +344,8 @@ def _draft(state: State, loader: Loader, now: datetime) -> Draft:
             return WorkflowDraft(state, loader.plans, now)
         case Upload():
             return DocumentDraft(state, now)
+        case NoBackfill() | BackfillState():
+            return BackfillDraft(state, loader.plans, now)
 
 
 def _decide_on(draft: Draft, command: Command) -> None:
@@ -348,6 +357,8 @@ def _decide_on(draft: Draft, command: Command) -> None:
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
         case DocumentDraft():
             draft.decide(command)  # type: ignore[arg-type]
+        case BackfillDraft():
+            decide_backfill_on(draft, command)  # type: ignore[arg-type]
 
 
 def _frozen(draft: Draft) -> State:
@@ -366,6 +377,10 @@ def _effects(state: State, draft: Draft) -> list[Effect]:
             if draft.truncated:
                 effects.append(TickWorkflow(state.name))
             return effects
+        case BackfillState():
+            effects = effects_of_backfill(state, draft.events)
+            goes_on = ContinueBackfill(state.backfill)
+            return [*effects, goes_on] if draft.truncated and goes_on not in effects else effects
         case _:
             return []
 
@@ -391,6 +406,11 @@ def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> 
         case WorkflowState():
             # A look at holders answers with commands that may change nothing, and would hand over the next look, and so on for ever.
             return [effect for effect in pending_of_workflow(state, now) if not isinstance(effect, CheckHolders)]
+        case BackfillState():
+            # Nor does going on, when another was faster: he goes on.
+            if any(isinstance(command, AdvanceBackfill) for command in commands):
+                return []
+            return [effect for effect in pending_of_backfill(state, now) if not isinstance(effect, CheckBackfill)]
         case _:
             return []
 
@@ -419,6 +439,8 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
             if draft.truncated:
                 return now
             return due_of_workflow(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
+        case BackfillState():
+            return due_of_backfill(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
         case _:
             return None
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 from shared.decide.commands import Advance, Command
 from shared.effects import (
     AdvanceRun,
+    CancelBackfilled,
+    CheckBackfill,
     CheckHolders,
     Effect,
     ObserveAttempt,
@@ -87,7 +89,7 @@ class Work:
                     observed.append(effect)
                 case AdvanceRun():
                     advanced.append(effect)
-                case CheckHolders():
+                case CheckHolders() | CheckBackfill():
                     # The sweep looks again: a look that is sent anew whenever it fails would meet those of every sweep meanwhile.
                     self._try([], partial(self._admission, effect), later)
                 case _:
@@ -178,5 +180,5 @@ class Work:
 
 
 def _hashable(effect: Effect) -> bool:
-    # An OpenRun carries a request with parameters, which are mappings.
-    return not isinstance(effect, OpenRun)
+    # These carry a request with parameters, which are mappings.
+    return not isinstance(effect, OpenRun | CancelBackfilled)

@@ -2,9 +2,10 @@
 nothing."""
 
 from shared.ports import Views
+from shared.state.backfill import BackfillState
 from shared.state.run import Plans, Run
 from shared.state.workflow import WorkflowState
-from shared.views.rows import run_row, workflow_row
+from shared.views.rows import backfill_row, run_row, workflow_row
 
 
 def derive(views: Views, state: object, version: int, plans: Plans) -> None:
@@ -15,5 +16,7 @@ def derive(views: Views, state: object, version: int, plans: Plans) -> None:
         case WorkflowState():
             newest = state.live or state.versions[-1]
             views.put_workflow(workflow_row(state, version, plans(newest.document)))
+        case BackfillState():
+            views.put_backfill(backfill_row(state, version, plans(state.request.document)))
         case _:
             pass

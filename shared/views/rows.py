@@ -1,6 +1,7 @@
 """The rows of lists, derived from the newest state of a stream and nothing else."""
 
-from shared.ports import RunRow, WorkflowRow
+from shared.ports import BackfillRow, RunRow, WorkflowRow
+from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.workflow.plan import Plan
@@ -58,6 +59,33 @@ def workflow_row(state: WorkflowState, version: int, plan: Plan | None) -> Workf
         schedule=schedule_text(document.schedule) if document is not None else "",
         active_runs=tuple(sorted(state.holders)),
         held_runs=tuple(one.run for one in state.held),
+    )
+
+
+def backfill_row(state: BackfillState, version: int, plan: Plan) -> BackfillRow:
+    """`plan` is that of the document it runs."""
+    request, document = state.request, plan.workflow
+    return BackfillRow(
+        backfill=request.backfill,
+        workflow=request.workflow,
+        version=version,
+        status=state.status,
+        owner=document.owner,
+        tags=document.tags,
+        which=request.which,
+        order=request.order,
+        range_from_at=request.range_from,
+        range_until_at=request.range_until,
+        requested_at=state.requested_at,
+        requested_by=request.by,
+        finished_at=state.finished_at,
+        count=request.count,
+        max_active=request.max_active,
+        active=len(state.active),
+        succeeded=state.succeeded,
+        failed=state.failed,
+        cancelled=state.cancelled,
+        skipped=state.skipped,
     )
 
 

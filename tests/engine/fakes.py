@@ -20,7 +20,8 @@ from shared.effects import (
 )
 from shared.errors import CorruptStream, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
-from shared.ports import PAGE_MAX, Reference, Report, Request, RunRow, WorkflowRow
+from shared.ports import PAGE_MAX, BackfillRow, Reference, Report, Request, RunRow, WorkflowRow
+from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore, MemoryViews
@@ -30,8 +31,8 @@ from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded, Loader, PlanCache
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.transact import Transact
-from shared.usecases.verify import verify
-from shared.views.rows import run_row, workflow_row
+from shared.usecases.verify import Derive, verify
+from shared.views.rows import backfill_row, run_row, workflow_row
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FOR_EVER = timedelta(days=3650)
@@ -397,15 +398,17 @@ def ends(world: World) -> dict[str, Any]:
     }
 
 
-def derived(plans: PlanCache) -> Callable[[StreamName, object, int], RunRow | WorkflowRow | None]:
+def derived(plans: PlanCache) -> Derive:
     """The row that lists must show for a state."""
 
-    def row(stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | None:
+    def row(stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
         match state:
             case Run():
                 return run_row(state, version)
             case WorkflowState():
                 return workflow_row(state, version, plans((state.live or state.versions[-1]).document))
+            case BackfillState():
+                return backfill_row(state, version, plans(state.request.document))
             case _:
                 return None
 

@@ -16,16 +16,21 @@ from shared.decide.commands import (
     AcceptDocument,
     AdmitRun,
     Advance,
+    AdvanceBackfill,
     AskAgain,
+    CancelBackfill,
     CancelJob,
     CancelRun,
     DocumentCommand,
     DropHeldRun,
+    Look,
     MarkJob,
+    PauseBackfill,
     PauseWorkflow,
     PostponeStart,
     RecordRefusal,
     RecordReport,
+    RecordRunEnd,
     RecordSilence,
     RecordStopSent,
     RecordUnheard,
@@ -33,6 +38,8 @@ from shared.decide.commands import (
     ReleaseClaim,
     RemoveDocument,
     ReopenRun,
+    RequestBackfill,
+    ResumeBackfill,
     ResumeWorkflow,
     Tick,
     UnregisterWorkflow,
@@ -54,7 +61,8 @@ from shared.events import (
     WorkflowResumed,
     WorkflowUnregistered,
 )
-from shared.ids import Digest, JobName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, JobName, RunId, WorkflowName, instant_run
+from shared.state.backfill import NoBackfill, fold_backfill
 from shared.state.document import Upload, fold_document
 from shared.state.run import FOLD_VERSION, NotRequested, Plans, Run, fold
 from shared.state.snapshot import dump
@@ -66,10 +74,12 @@ from tests.rules.sentences import (
     NOON,
     WORKFLOW,
     claim,
+    days,
     document,
     ended,
     fact,
     given,
+    given_backfill,
     given_workflow,
     hours,
     job,
@@ -409,6 +419,66 @@ def against_the_clock() -> tuple[list[Plan], Commits]:
     return [plan], list(story.given(report("a", "succeeded", 3, handle="h-3")).history)
 
 
+def of_a_backfill() -> tuple[list[Plan], Commits]:
+    plan = document(job("load"))
+    request = {"trigger": "backfill", "backfill": BackfillId("nightly@b1"), "scheduled_at": NOON}
+    story = given(requested(plan, request=request), report("load", "submitted", handle="h-1"), minutes(1))
+    return [plan], list(story.given(report("load", "succeeded", handle="h-1")).history)
+
+
+def _backfill(**fields: Any) -> tuple[Plan, RequestBackfill]:
+    plan = document(job("load"), schedule={"cron": "0 13 * * *"})
+    told: dict[str, Any] = {"order": "oldest", "which": "missing", "max_active": 1, "parameters": {}, "by": ""}
+    told |= {"range_from": NOON - days(5), "range_until": NOON, "previous_success_at": None} | fields
+    return plan, RequestBackfill(BackfillId("nightly@b1"), WORKFLOW, plan.digest, 2, **told)
+
+
+def _looks(*statuses: Any) -> AdvanceBackfill:
+    """What is seen of the instants from the oldest on."""
+    first = NOON - days(5) + hours(1)
+    numbered = [(first + days(number), status) for number, status in enumerate(statuses)]
+    return AdvanceBackfill({at: Look(0 if status == "none" else 1, status) for at, status in numbered})
+
+
+def _end(day: int, outcome: Any, number: int = 1) -> RecordRunEnd:
+    return RecordRunEnd(instant_run(WORKFLOW, NOON - days(5) + hours(1) + days(day), number), outcome)
+
+
+def what_was_missed() -> tuple[list[Plan], Commits]:
+    told = {
+        "parameters": {"region": "eu"},
+        "previous_success_at": NOON - days(9),
+        "by": "ada",
+        "reason": "a late source",
+    }
+    plan, command = _backfill(max_active=2, **told)
+    look = _looks("none", "succeeded", "none", "none", "none")
+    story = given_backfill(command, minutes(1), look, minutes(1), PauseBackfill("ada", "lunch"))
+    story = story.given(minutes(5), _end(0, "succeeded"), ResumeBackfill("ada"), minutes(1), look, minutes(1))
+    story = story.given(_end(2, "succeeded"), look, _end(3, "taken"), minutes(1))
+    return [plan], list(story.given(_end(4, "succeeded")).history)
+
+
+def what_failed() -> tuple[list[Plan], Commits]:
+    plan, command = _backfill(which="failed", order="newest")
+    look = _looks("failed", "none", "cancelled", "active", "failed")
+    story = given_backfill(command, look, minutes(1), _end(4, "failed", 2), look, minutes(1))
+    story = story.given(_end(2, "cancelled", 2), look, PauseBackfill(""), ResumeBackfill(""), minutes(1))
+    return [plan], list(story.given(_end(0, "succeeded", 2)).history)
+
+
+def a_cancelled_backfill() -> tuple[list[Plan], Commits]:
+    plan, command = _backfill(which="all", max_active=3)
+    story = given_backfill(command, _looks("unreadable", "succeeded", "none", "none"), minutes(1))
+    story = story.given(CancelBackfill("bob", "the wrong range"), _end(1, "cancelled", 2), minutes(1))
+    return [plan], list(story.given(_end(2, "cancelled"), minutes(1), _end(3, "failed")).history)
+
+
+def a_backfill_without_words() -> tuple[list[Plan], Commits]:
+    plan, command = _backfill()
+    return [plan], list(given_backfill(command, minutes(1), CancelBackfill("")).history)
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -425,6 +495,11 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,
     "document-a-life": an_uploads_life,
+    "run-of-a-backfill": of_a_backfill,
+    "backfill-what-was-missed": what_was_missed,
+    "backfill-what-failed": what_failed,
+    "backfill-cancelled": a_cancelled_backfill,
+    "backfill-without-words": a_backfill_without_words,
 }
 
 
@@ -448,7 +523,9 @@ def plans_of(golden: Mapping[str, Any]) -> Plans:
 def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
     """The state after each commit, up to the first that holds an event of a newer release."""
     plans, found = plans_of(golden), list[AnyState]()
-    state: Any = {"run": NotRequested(), "workflow": NotRegistered(), "document": Upload()}[kind]
+    state: Any = {"run": NotRequested(), "workflow": NotRegistered(), "document": Upload(), "backfill": NoBackfill()}[
+        kind
+    ]
     for at, events in commits_of(golden):
         if any(isinstance(event, UnknownEvent) for event in events):
             break
@@ -458,6 +535,8 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
                 state = fold(timed, plans, state)
             case "workflow":
                 state = fold_workflow(timed, state)
+            case "backfill":
+                state = fold_backfill(timed, state)
             case _:
                 state = fold_document(timed, state)
         found.append(state)
@@ -580,7 +659,7 @@ def make(name: str) -> Path:
 
 
 def kind_of(name: str) -> str:
-    """Of a golden file: `run`, `workflow`, `document` or `snapshots`."""
+    """Of a golden file: `run`, `workflow`, `document`, `backfill` or `snapshots`."""
     return name.partition("-")[0]
 
 

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from shared.codec import body_of
 from shared.events import RunRequested
+from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.document import Upload
 from shared.state.run import (
     Attempt,
@@ -31,13 +32,13 @@ from shared.state.run import (
 )
 from shared.state.workflow import NotRegistered, WorkflowState
 
-AnyState = RunState | NotRegistered | WorkflowState | Upload
+AnyState = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
 
 
 def seen(state: AnyState) -> Any:
     """The whole state as JSON."""
     match state:
-        case NotRequested() | NotRegistered():
+        case NotRequested() | NotRegistered() | NoBackfill():
             return None
         case Run():
             return _run(state)
@@ -45,6 +46,8 @@ def seen(state: AnyState) -> Any:
             return _workflow(state)
         case Upload():
             return _upload(state)
+        case BackfillState():
+            return _backfill(state)
         case _:
             assert_never(state)
 
@@ -271,6 +274,30 @@ def _upload(state: Upload) -> Any:
         "workflow": state.workflow,
         "problems": list(state.problems),
         "removed": state.removed,
+    }
+
+
+def _backfill(state: BackfillState) -> Any:
+    told = ((name, getattr(state, name)) for name in ("pause", "cancel"))
+    return {
+        "request": body_of([state.request])[1:-1],
+        "requested_at": _moment(state.requested_at),
+        "at": _moment(state.at),
+        "status": state.status,
+        "active": [
+            {"run": run, "at": _moment(state.active[run].at), "event": body_of([state.active[run].event])[1:-1]}
+            for run in sorted(state.active)
+        ],
+        "instants": [
+            {"instant": _moment(at), "status": one.status, "at": _moment(one.at), "run": one.run, "reason": one.reason}
+            for at, one in sorted(state.instants.items())
+        ],
+        "last": _moment(state.last),
+        "previous_success_at": _moment(state.previous_success_at),
+        "counts": [state.succeeded, state.failed, state.cancelled, state.skipped],
+        **{name: one and {"at": _moment(one.at), "by": one.by, "reason": one.reason} for name, one in told},
+        "outcome": state.outcome,
+        "finished_at": _moment(state.finished_at),
     }
 
 

@@ -19,9 +19,19 @@ from shared import codec
 from shared.decide.commands import Advance
 from shared.decide.run import decide
 from shared.errors import UnknownEvents
-from shared.events import DocumentEvent, Event, RunAdmitted, RunEvent, RunHeld, UnknownEvent, WorkflowEvent
+from shared.events import (
+    BackfillEvent,
+    DocumentEvent,
+    Event,
+    RunAdmitted,
+    RunEvent,
+    RunHeld,
+    UnknownEvent,
+    WorkflowEvent,
+)
 from shared.ids import CommitId, StreamName
 from shared.ports import FIRST_HASH, Record, Snapshot
+from shared.state.backfill import Admitted, BackfillState, InstantSeen
 from shared.state.document import Upload, fold_document
 from shared.state.lateness import Pace
 from shared.state.run import (
@@ -59,7 +69,7 @@ HERE = Path(__file__).parent
 GOLDEN = sorted(path for path in HERE.glob("*.json") if kind_of(path.stem) != "snapshots")
 SNAPSHOTS = sorted(HERE.glob("snapshots-*.json"))
 EVENTS: tuple[type[BaseModel], ...] = tuple(
-    one for union in (RunEvent, WorkflowEvent, DocumentEvent) for one in get_args(union)
+    one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent) for one in get_args(union)
 )
 
 
@@ -197,6 +207,9 @@ STATES = (
     Holder,
     Held,
     Upload,
+    BackfillState,
+    InstantSeen,
+    Admitted,
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shared import codec, events
+from shared.decide.backfill import BackfillDraft, decide_backfill_on
 from shared.decide.commands import (
     Advance,
     Command,
@@ -29,6 +30,7 @@ from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.errors import Rejected
 from shared.events import Event, RunRequested
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, digest_of
+from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.run import JobState, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.document import Workflow
@@ -262,7 +264,7 @@ def ended(run: str, outcome: Any = "succeeded") -> ReleaseRun:
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 Step = Command | Fact | timedelta
-State = RunState | NotRegistered | WorkflowState
+State = RunState | NotRegistered | WorkflowState | NoBackfill | BackfillState
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,8 @@ class Story:
         draft = self._draft()
         if isinstance(draft, RunDraft):
             decide_on(draft, command)  # type: ignore[arg-type]
+        elif isinstance(draft, BackfillDraft):
+            decide_backfill_on(draft, command)  # type: ignore[arg-type]
         else:
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
         decided = tuple(draft.events)
@@ -315,9 +319,11 @@ class Story:
             story = story.done(Advance())[0]
         raise AssertionError("it never ends")
 
-    def _draft(self) -> RunDraft | WorkflowDraft:
+    def _draft(self) -> RunDraft | WorkflowDraft | BackfillDraft:
         if isinstance(self.state, NotRequested | Run):
             return RunDraft(self.state, plans, self.now)
+        if isinstance(self.state, NoBackfill | BackfillState):
+            return BackfillDraft(self.state, plans, self.now)
         return WorkflowDraft(self.state, plans, self.now)
 
     def _with(self, more: tuple[Event, ...], at: datetime) -> "Story":
@@ -325,6 +331,8 @@ class Story:
         state: State
         if isinstance(self.state, NotRequested | Run):
             state = fold(timed, plans, self.state)
+        elif isinstance(self.state, NoBackfill | BackfillState):
+            state = fold_backfill(timed, self.state)
         else:
             state = fold_workflow(timed, self.state)
         return Story(state, self.now, (*self.history, (at, more)))
@@ -337,6 +345,11 @@ class Story:
     @property
     def workflow(self) -> WorkflowState:
         assert isinstance(self.state, WorkflowState)
+        return self.state
+
+    @property
+    def backfill(self) -> BackfillState:
+        assert isinstance(self.state, BackfillState)
         return self.state
 
     def job(self, name: str) -> JobState:
@@ -390,12 +403,19 @@ def given_workflow(*steps: Step, now: datetime = NOON) -> Story:
     return Story(NotRegistered(), now).given(*steps)
 
 
+def given_backfill(*steps: Step, now: datetime = NOON) -> Story:
+    """A backfill's story."""
+    return Story(NoBackfill(), now).given(*steps)
+
+
 def same(one: State, other: State) -> bool:
     """Whether two states of a thing are the same to everybody who reads them."""
     return bool(seen(one) == seen(other))
 
 
 def seen(state: State) -> Any:
+    if isinstance(state, BackfillState):
+        return {name: getattr(state, name) for name in _BACKFILL}
     if not isinstance(state, Run):
         return state if not isinstance(state, WorkflowState) else {name: getattr(state, name) for name in _WORKFLOW}
     fields = {name: getattr(state, name) for name in _RUN if name != "plan"}
@@ -403,6 +423,7 @@ def seen(state: State) -> Any:
 
 
 _RUN = tuple(Run.__dataclass_fields__)
+_BACKFILL = tuple(BackfillState.__dataclass_fields__)
 _WORKFLOW = tuple(WorkflowState.__dataclass_fields__)
 
 

@@ -6,24 +6,47 @@ from datetime import datetime, timedelta
 
 from shared.codec import events_in
 from shared.decide.deadlines import deadlines
-from shared.effects import NO_PATIENCE, due_of_run, due_of_workflow
+from shared.effects import NO_PATIENCE, due_of_backfill, due_of_run, due_of_workflow
 from shared.errors import CorruptStream, NotFound, UnknownEvents
 from shared.events import DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
-from shared.ids import RunId, StreamName, WorkflowName, kind_of, run_stream, subject_of, workflow_stream
-from shared.ports import PAGE_MAX, Dues, EventStore, Record, RunFilter, RunRow, Views, WorkflowRow
+from shared.ids import (
+    BackfillId,
+    RunId,
+    StreamName,
+    WorkflowName,
+    backfill_stream,
+    kind_of,
+    run_stream,
+    subject_of,
+    workflow_stream,
+)
+from shared.ports import (
+    PAGE_MAX,
+    BackfillRow,
+    Dues,
+    EventStore,
+    Record,
+    RunFilter,
+    RunRow,
+    Views,
+    WorkflowRow,
+)
+from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.document import Upload, fold_document
 from shared.state.run import NotRequested, Plans, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
+from shared.usecases.verify.backfill import BackfillChecker
 from shared.usecases.verify.commits import CommitChecker
 from shared.usecases.verify.run import RunChecker
 from shared.usecases.verify.violation import Found, Handles, Invariant, Violation
 from shared.usecases.verify.workflow import WorkflowChecker
 
-State = RunState | NotRegistered | WorkflowState | Upload
-Derive = Callable[[StreamName, State, int], RunRow | WorkflowRow | None]
+State = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
+Row = RunRow | WorkflowRow | BackfillRow
+Derive = Callable[[StreamName, State, int], Row | None]
 """Makes the row that views should have for a state at a version; None for streams without one."""
 
-KINDS = ("document", "workflow", "run")
+KINDS = ("document", "workflow", "run", "backfill")
 VIOLATIONS_MAX = 100
 """Of one stream: what follows from the first is not worth more lines."""
 POLL_SLACK = timedelta(minutes=10)
@@ -134,11 +157,16 @@ def _listed_without_events(store: EventStore, views: Views, since: datetime | No
 
 
 def listed_streams(views: Views, limit: int, *, since: datetime | None = None) -> Iterator[StreamName]:
-    """Of every workflow and run that lists show, page by page; of runs those that were asked for since then."""
+    """Of every workflow, backfill and run that lists show, page by page; of runs those that were asked for since then."""
     cursor = ""
     while True:
         workflows, cursor = views.workflows(cursor=cursor, limit=limit)
         yield from (workflow_stream(row.workflow) for row in workflows)
+        if not cursor:
+            break
+    while True:
+        backfills, cursor = views.backfills(cursor=cursor, limit=limit)
+        yield from (backfill_stream(row.backfill) for row in backfills)
         if not cursor:
             break
     while True:
@@ -184,6 +212,7 @@ class StreamChecker:
         kind = kind_of(stream)
         self._run = RunChecker(stream, plans, handles) if kind == "run" else None
         self._workflow = WorkflowChecker(stream, plans) if kind == "workflow" else None
+        self._backfill = BackfillChecker(stream, plans) if kind == "backfill" else None
         self._readable = True
         self._said = 0
 
@@ -239,6 +268,8 @@ class StreamChecker:
             yield from self._run.check(event, record.at, record.cause)
         elif self._workflow is not None:
             yield from self._workflow.check(event, record.at)
+        elif self._backfill is not None:
+            yield from self._backfill.check(event)
         elif not isinstance(event, DocumentAccepted | DocumentRejected | DocumentRemoved):
             yield "I8", f"{event.type} does not belong into this stream"
 
@@ -252,6 +283,8 @@ class StreamChecker:
                     self.state = fold_workflow(pairs, self.state)
                 case Upload():
                     self.state = fold_document(pairs, self.state)
+                case NoBackfill() | BackfillState():
+                    self.state = fold_backfill(pairs, self.state)
                 case None:
                     pass
         except (CorruptStream, UnknownEvents) as error:
@@ -277,6 +310,8 @@ def _empty(stream: StreamName) -> State | None:
             return NotRegistered()
         case "document":
             return Upload()
+        case "backfill":
+            return NoBackfill()
         case _:
             return None
 
@@ -297,7 +332,7 @@ def _around(
     patience: timedelta,
 ) -> Iterator[Violation]:
     state = checker.state
-    if state is None or isinstance(state, NotRequested | NotRegistered):
+    if state is None or isinstance(state, NotRequested | NotRegistered | NoBackfill):
         return
     row = dues.get(checker.stream) if dues is not None else None
     if dues is not None:
@@ -321,6 +356,8 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
             needed = due_of_workflow(state, now)
             if state.live is not None and state.pause is None:
                 first = state.next_at
+        case BackfillState():
+            needed = due_of_backfill(state, now)
         case _:
             pass
     if needed is None:
@@ -363,8 +400,7 @@ def _view(
     right = derive(checker.stream, state, checker.version)
     if right is None:
         return
-    subject = subject_of(checker.stream)
-    shown = views.get_run(RunId(subject)) if isinstance(right, RunRow) else views.get_workflow(WorkflowName(subject))
+    shown = shown_in(views, checker.stream)
     version = version_of(shown)
     if version == checker.version:
         if shown != right:
@@ -383,6 +419,18 @@ def _view(
             yield checker.violation("I8", f"the views show {what} of version {checker.version}: rebuild them")
 
 
-def version_of(row: RunRow | WorkflowRow | None) -> int:
+def shown_in(views: Views, stream: StreamName) -> Row | None:
+    """The row that lists show for a stream."""
+    subject = subject_of(stream)
+    match kind_of(stream):
+        case "run":
+            return views.get_run(RunId(subject))
+        case "backfill":
+            return views.get_backfill(BackfillId(subject))
+        case _:
+            return views.get_workflow(WorkflowName(subject))
+
+
+def version_of(row: Row | None) -> int:
     """Of the stream when the row was derived; 0 when there is none."""
-    return 0 if row is None else row.version if isinstance(row, RunRow) else row.stream_version
+    return 0 if row is None else row.stream_version if isinstance(row, WorkflowRow) else row.version

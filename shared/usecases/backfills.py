@@ -1,0 +1,146 @@
+"""Carries backfills on: looks at what became of the next instants, begins and cancels runs, hears of their ends, and looks for itself at
+runs that are under way, so that a lost message never holds a backfill up.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from shared.decide.backfill import INSTANTS_SLICE, coming, needs_none
+from shared.decide.commands import AdvanceBackfill, CancelRun, Command, Look, RecordRunEnd, RequestRun
+from shared.effects import CancelBackfilled, CheckBackfill, ContinueBackfill, TellBackfill
+from shared.errors import CorruptStream, Rejected
+from shared.events import RunRequested
+from shared.ids import BackfillId, RunId, WorkflowName, backfill_stream, instant_run, run_stream, workflow_stream
+from shared.state.backfill import BackfillState, request_of
+from shared.state.run import Run
+from shared.state.workflow import WorkflowState
+from shared.usecases.loading import Loader
+from shared.usecases.transact import Transact
+
+BackfillEffect = ContinueBackfill | TellBackfill | CheckBackfill | CancelBackfilled
+RUNS_OF_INSTANT_MAX = 1_000
+"""Runs of one instant that are looked at: nobody has that many, and nobody may make us look for ever."""
+
+
+class Backfills:
+    def __init__(self, transact: Transact) -> None:
+        self._transact = transact
+
+    def __call__(self, effect: BackfillEffect) -> None:
+        match effect:
+            case ContinueBackfill():
+                self.go_on(effect.backfill)
+            case TellBackfill():
+                self._told(effect.backfill, effect.run, effect.outcome)
+            case CheckBackfill():
+                self.check(effect.backfill)
+            case CancelBackfilled():
+                self.cancel(effect)
+
+    def go_on(self, backfill: BackfillId) -> None:
+        """Come to the next instants, as far as there is room."""
+        state = self._current(backfill)
+        if state is None or not state.goes_on:
+            return
+        loader = self._transact.loader
+        room = state.request.max_active - len(state.active)
+        looks: dict[datetime, Look] = {}
+        held = held_runs(self._transact, state.request.workflow)
+        for instant in coming(state, loader.plans, INSTANTS_SLICE):
+            look = looked_at(loader, state.request.workflow, instant.at, held)
+            looks[instant.at] = look
+            room -= not needs_none(state, look)
+            if room <= 0:
+                # What comes after is looked at when it is its turn.
+                break
+        command = AdvanceBackfill(looks)
+        try:
+            self._transact(backfill_stream(backfill), command, by="scheduler", cause="backfill")
+        except Rejected:
+            return
+
+    def open_run(self, request: RunRequested) -> None:
+        """Begin a run; if another had asked for it first, it is none of the backfill's."""
+        stream = run_stream(request.run)
+        decided = self._transact(stream, RequestRun(request), by="scheduler", cause=f"backfill:{request.run}")
+        self._theirs(request, decided.loaded.state)
+
+    def cancel(self, effect: CancelBackfilled) -> None:
+        request = effect.request
+        state = self._current(effect.backfill)
+        if state is None or request.run not in state.active:
+            return
+        by, reason = "scheduler", "the backfill was cancelled"
+        if state.cancel is not None:
+            by, reason = state.cancel.by or by, f"{reason}: {state.cancel.reason}" if state.cancel.reason else reason
+        stream = run_stream(request.run)
+        found = self._transact.current(stream).state
+        if isinstance(found, Run) and found.request.backfill != request.backfill:
+            self._theirs(request, found)
+            return
+        # To begin it and to cancel it at once: a message that begins it may be on its way still.
+        commands: list[Command] = [RequestRun(request), CancelRun(by, reason)]
+        decided = self._transact.batch(stream, commands, by="scheduler", cause=f"backfill:{request.run}")
+        self._theirs(request, decided.loaded.state)
+
+    def check(self, backfill: BackfillId) -> None:
+        """Ask the runs that are under way how they are, and begin those that never began."""
+        state = self._current(backfill)
+        if state is None:
+            return
+        for run, admitted in state.active.items():
+            try:
+                found = self._transact.current(run_stream(run)).state
+            except CorruptStream:
+                # It keeps its place: nobody can say that it has ended.
+                continue
+            if not isinstance(found, Run):
+                self.open_run(request_of(state, admitted.event))
+            elif found.request.backfill != backfill:
+                self._told(backfill, run, "taken")
+            elif found.outcome is not None:
+                self._told(backfill, run, found.outcome)
+
+    def _theirs(self, request: RunRequested, found: object) -> None:
+        assert isinstance(found, Run)
+        if found.request.backfill != request.backfill:
+            assert request.backfill is not None
+            self._told(request.backfill, request.run, "taken")
+
+    def _told(
+        self, backfill: BackfillId, run: RunId, outcome: Literal["succeeded", "failed", "cancelled", "taken"]
+    ) -> None:
+        try:
+            command = RecordRunEnd(run, outcome)
+            self._transact(backfill_stream(backfill), command, by="scheduler", cause=f"end:{run}")
+        except Rejected:
+            return
+
+    def _current(self, backfill: BackfillId) -> BackfillState | None:
+        state = self._transact.current(backfill_stream(backfill)).state
+        return state if isinstance(state, BackfillState) else None
+
+
+def held_runs(transact: Transact, workflow: WorkflowName) -> frozenset[RunId]:
+    """Runs that the workflow has let in or holds back, which may not have begun."""
+    state = transact.current(workflow_stream(workflow)).state
+    if not isinstance(state, WorkflowState):
+        return frozenset()
+    return frozenset([*state.holders, *(one.run for one in state.held)])
+
+
+def looked_at(loader: Loader, workflow: WorkflowName, at: datetime, held: frozenset[RunId]) -> Look:
+    """What became of an instant, by the newest of its runs."""
+    found = Look(0, "none")
+    for number in range(1, RUNS_OF_INSTANT_MAX):
+        run = instant_run(workflow, at, number)
+        try:
+            state = loader.load(run_stream(run)).state
+        except CorruptStream:
+            return Look(number, "unreadable")
+        if not isinstance(state, Run):
+            return Look(number, "active") if run in held else found
+        found = Look(number, state.outcome or "active")
+        if state.outcome is None:
+            return found
+    return Look(found.number, "unreadable")
