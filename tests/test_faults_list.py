@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.deployment import RESTORE
 from tests.simulation.models import ecs, emr, ssm
 from tests.simulation.play import LIKELY, OF_TARGETS, OUTAGES
 
@@ -107,6 +108,7 @@ def test_every_name_of_the_simulator_is_one() -> None:
     known = set(struck_by_name()) | {
         *LIKELY,
         *OUTAGES,
+        RESTORE,
         *(f"{service} {what}" for service in ("ecs", "emr", "ssm") for what in OF_TARGETS),
         *(name for model in (ecs, emr, ssm) for name in (*model.FAULTS, *model.BRANCHES)),
     }

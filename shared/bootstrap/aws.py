@@ -164,7 +164,8 @@ class Aws:
     def dispatch(self) -> "Dispatch":
         from shared.usecases.dispatch import Dispatch
 
-        return Dispatch(self.transact, self.executors, now=self.now, claimer=_process_name())
+        restored = bool(self.settings.restored_from)
+        return Dispatch(self.transact, self.executors, now=self.now, claimer=_process_name(), restored=restored)
 
     @cached_property
     def work(self) -> "Work":

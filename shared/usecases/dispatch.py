@@ -66,7 +66,10 @@ class Dispatch:
         *,
         now: Callable[[], datetime],
         claimer: str,
+        restored: bool = False,
     ) -> None:
+        """`restored`: after the history was restored to an earlier moment, when requests may have been sent that it does not tell of."""
+        self._restored = restored
         self._transact = transact
         self._executors = executors
         self._render = Renderer()
@@ -137,7 +140,7 @@ class Dispatch:
         """The target may have forgotten the token, so that the same request could start the work again: look, never send."""
         found = [self.report(one) for one in executor.observe([self._reference(run, effect.job, phase)])]
         silent = "asked for long ago without an answer, and the target may not remember the token any more"
-        if isinstance(phase, Queued) and phase.untaken:
+        if isinstance(phase, Queued) and phase.untaken and not self._restored:
             refusal = RecordRefusal(effect.job, effect.attempt, "capacity", f"asked for in vain: {phase.reason}")
             return [
                 (run_id, refusal if isinstance(report, RecordReport) and report.status == "missing" else report)

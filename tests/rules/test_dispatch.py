@@ -457,6 +457,18 @@ def test_one_who_dies_while_he_asks_again_may_have_been_taken() -> None:  # faul
     assert isinstance(looked_for_hours_later(world), Doubted)
 
 
+def test_after_a_restore_nobody_knows_that_every_request_was_turned_away() -> None:  # fault 50
+    """What followed the last commit that is left, a request that was taken among it, is lost."""
+    world = World(takes_token=True)
+    world.target.token_seconds = 3000.0
+    world.target.answer = lambda _: _raise(TargetUnavailable("no room"))
+    world.learn(world.dispatch.start(START))
+    world.dispatch = Dispatch(
+        world.transact, {"emr": world.target}, now=lambda: world.now, claimer="two", restored=True
+    )
+    assert isinstance(looked_for_hours_later(world), Doubted)
+
+
 def test_one_who_dies_while_he_asks_first_may_have_been_taken() -> None:  # faults 4 and 14
     """His message comes again, to whom it is told that it is not the first time."""
     world = World(takes_token=True)

@@ -5,7 +5,9 @@ repeated here: time-outs, batches, windows, how many may work at once.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,10 +19,11 @@ from functions.scheduler.handler import make_handler as scheduler_handler
 from functions.status.handler import make_handler as status_handler
 from functions.telemetry import Handler
 from shared.bootstrap.aws import RHYTHM, Aws
-from shared.errors import InvalidInput, NotFound, Rejected, UnknownEvents
+from shared.errors import InvalidInput, NotFound, Rejected, StoreUnavailable, UnknownEvents
 from shared.executors.aws_events import AwsEvents
 from shared.executors.ecs import EcsExecutor, EcsSettings
 from shared.executors.emr import EmrExecutor
+from shared.executors.restored import LooksFirst
 from shared.executors.ssm import SsmExecutor, SsmSettings
 from shared.ids import StreamName, WorkflowName
 from shared.ports import PAGE_MAX, Record
@@ -28,9 +31,11 @@ from shared.schedule import due
 from shared.settings import Settings
 from shared.usecases.control import Control
 from shared.usecases.dispatch import Dispatch
+from shared.usecases.rebuild import rebuild
 from shared.usecases.transact import Transact
 from shared.usecases.work import Work
 from shared.workflow.timing import Schedule
+from tests.engine.fakes import derived
 from tests.simulation.kernel import BEGIN, Crash, Kernel, Turns
 from tests.simulation.models.ecs import Ecs
 from tests.simulation.models.emr import Emr
@@ -65,6 +70,11 @@ FUNCTIONS = {
     "api": Made(29, 8),
 }
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
+RESTORE = "restore to a point in time"
+"""A fault whose end is when it happens, and whose beginning is the moment to which the tables are restored."""
+CLOSED_SECONDS = 15 * 60.0
+"""From the end of the old stage to the beginning of the new one: by then targets show what was begun."""
+REBUILDS_MAX = 50
 VISIBILITY = 6
 """Times the function's time-out until a message that was taken is shown again."""
 
@@ -134,9 +144,12 @@ class Sandbox(Aws):
         }
         # A lock of threads would stop the one thread that all processes share.
         vars(executors["ecs"])["_registering"] = Turns(kernel)
+        if deployment.restored_from is not None:
+            executors = {kind: LooksFirst(one, deployment.restored_from) for kind, one in executors.items()}
         vars(self)["executors"] = executors
         vars(self)["events"] = AwsEvents(executors)
-        vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name)
+        restored = deployment.restored_from is not None
+        vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name, restored=restored)
         vars(self.dispatch)["_claiming"] = Turns(kernel)
         vars(self)["work"] = Work(self.transact, self.dispatch, self.admission, side_by_side=kernel.side_by_side)
         self.handle = self._handler(function)
@@ -254,6 +267,11 @@ class Deployment:
         self.ecs = Ecs(kernel, self.ledger, behaviour, self.rules.emit)
         self.emr = Emr(kernel, self.ledger, behaviour, self.rules.emit)
         self.ssm = Ssm(kernel, self.ledger, behaviour, self.rules.emit)
+        self.restored_from: datetime | None = None
+        self.restored_at: datetime | None = None
+        self.lost: list[Record] = []
+        """Commits that a restore lost."""
+        self._closed = False
         self.errors: list[BaseException] = []
         """What functions raised: nothing but killed processes and stores that do not answer may end one."""
         self._swept_at = kernel.now + timedelta(seconds=kernel.between(-60, 0))
@@ -275,7 +293,7 @@ class Deployment:
     ) -> bool:
         """Have a sandbox of the function handle the event; False when as many as may are at work."""
         made, warm = FUNCTIONS[function], self._sandboxes[function]
-        if sum(one.busy for one in warm) >= made.at_once:
+        if self._closed or sum(one.busy for one in warm) >= made.at_once:
             return False
         idle = [one for one in warm if not one.busy]
         # Which sandbox is taken, and whether a new one is begun, is nobody's to say.
@@ -378,6 +396,45 @@ class Deployment:
             planned = self._sweeps_planned
             self._sweep_at = max(following, self.kernel.now)
             self.kernel.at(self._sweep_at, lambda: self._sweep(planned))
+
+    # --- what operators do ------------------------------------------------------------------------------------------------
+
+    def restore(self, moment: datetime, over: Callable[[], None]) -> None:
+        """Lose all that was stored after that moment, and go on, as docs/operations.md says: stop everything, wait until targets show what
+        was begun, copy what is left into new tables, make the lists, and look at each target before anything starts."""
+        kernel = self.kernel
+        kernel.injected[RESTORE] += 1
+        kernel.end_everybody()
+        self._closed = True
+        self.lost += self.tables.restored(moment)
+        self.stream.clear()
+        # A little earlier rather than later: clocks differ.
+        self.restored_from = moment - CLOCKS_DIFFER_BY
+        self.restored_at = kernel.now
+
+        def open_again() -> None:
+            self._sandboxes = {name: [] for name in FUNCTIONS}
+            operator = Sandbox(self, "scheduler", 0, timedelta(0), older=False)
+            for _ in range(REBUILDS_MAX):
+                # Outside processes nothing fails but the queue.
+                with suppress(StoreUnavailable):
+                    found = rebuild(
+                        operator.store,
+                        operator.loader,
+                        operator.views,
+                        operator.dues,
+                        derive=derived(operator.plans),
+                        settle=operator.settle,
+                        now=kernel.now,
+                        patience=RHYTHM.patience,
+                    )
+                    deque(found, maxlen=0)
+                    break
+            self._closed = False
+            self._plan_sweep(kernel.now)
+            over()
+
+        kernel.after(CLOSED_SECONDS, open_again)
 
     @property
     def idle(self) -> bool:

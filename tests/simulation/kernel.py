@@ -68,6 +68,7 @@ class Kernel:
         self._steps = 0
         self._hub = greenlet.getcurrent()
         self.running: Process | None = None
+        self._alive: list[Process] = []
 
     # --- time -----------------------------------------------------------------------------------------------------------
 
@@ -141,11 +142,18 @@ class Kernel:
             except Exception as error:  # noqa: BLE001  (whoever began it decides what an error means)
                 ended = error
             process.done = True
+            self._alive.remove(process)
             self.after(0, lambda: over(ended))
 
         process = Process(name, greenlet(body, parent=self._hub), self.now + timedelta(seconds=seconds_max), over)
+        self._alive.append(process)
         self.after(0, lambda: self._go_on(process))
         return process
+
+    def end_everybody(self) -> None:
+        """Every process is killed where it stands."""
+        for process in self._alive:
+            process.dies_at = min(process.dies_at, self.now)
 
     def side_by_side(self, tasks: Sequence[Callable[[], None]], *, workers: int = 8) -> None:
         """Carry out tasks as the threads of one process do, and wait for all of them. When one is killed, the process is."""

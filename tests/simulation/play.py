@@ -8,22 +8,25 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from shared.codec import events_in
 from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, TargetUnavailable, UnknownEvents
-from shared.ids import RunId, Token, attempt_token
+from shared.events import AttemptQueued
+from shared.ids import RunId, Token, attempt_token, kind_of
+from shared.ports import Record
 from shared.state.run import Run
 from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.verify import verify
 from tests.engine.fakes import derived
-from tests.simulation.deployment import Deployment
+from tests.simulation.deployment import RESTORE, Deployment
 from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, ssm
 from tests.simulation.models.model import Execution
@@ -73,6 +76,8 @@ OUTAGES = {
     "outage of the stream": timedelta(hours=25),
     "outage of the scheduler": timedelta(hours=2),
 }
+RESTORED_MINUTES = (2.0, 40.0)
+"""How much of the history a restore loses: less than the hour for which ECS tells of what has ended."""
 OF_TARGETS = (
     "unreachable",
     "throttles",
@@ -117,6 +122,9 @@ def faults_of(seed: int) -> list[Fault]:
         if rng.random() < 0.08:
             begin = BEGIN + timedelta(hours=rng.uniform(0, HOURS))
             chosen.append(Fault(name, 1.0, begin, begin + lasts))
+    if rng.random() < 0.08:
+        end = BEGIN + timedelta(hours=rng.uniform(1, HOURS))
+        chosen.append(Fault(RESTORE, 1.0, end - timedelta(minutes=rng.uniform(*RESTORED_MINUTES)), end))
     return chosen
 
 
@@ -130,9 +138,17 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         older = 0.5 if kernel.random.random() < 0.1 else 0.0
         deployment = Deployment(kernel, workload.behaviour, older_share=older)
         workload.begin(deployment, HOURS)
+        _plan_restore(kernel, deployment, workload)
         _let_pass(kernel, timedelta(hours=HOURS))
         _tidy(kernel, deployment, workload)
         return judge(seed, kernel, deployment)
+
+
+def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
+    restore = kernel.faults.get(RESTORE)
+    if restore is not None and restore.begin is not None and restore.end is not None:
+        begin = restore.begin
+        kernel.at(restore.end, lambda: deployment.restore(begin, lambda: workload.upload(deployment)))
 
 
 def _let_pass(kernel: Kernel, time: timedelta) -> None:
@@ -233,34 +249,58 @@ def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
     by_token: dict[Token, list[Execution]] = {}
     for execution in deployment.ledger.executions:
         by_token.setdefault(execution.token, []).append(execution)
-    for executions in by_token.values():
-        if len(executions) > 1:
+    known = {
+        attempt_token(run, name, one.attempt)
+        for run, state in runs.items()
+        for name, job in state.jobs.items()
+        for one in job.attempts
+    }
+    # What only a history knew that is lost belongs to nobody; it ends by itself, or is found by whoever tidies up.
+    lost = set(_attempts_in(deployment.lost)) - known
+    for token, executions in by_token.items():
+        if len(executions) > 1 and not _forgotten(executions, deployment.restored_at):
             yield f"executed {len(executions)} times: {executions}"
         for one in executions:
-            if one.ended_at is None:
+            if one.ended_at is None and token not in lost:
                 yield f"still going on, and nobody knows: {one}"
-    known = set()
     for run, state in runs.items():
         for name, job in state.jobs.items():
             for attempt in job.attempts:
-                token = attempt_token(run, name, attempt.attempt)
-                known.add(token)
-                done = by_token.get(token, [])
+                done = by_token.get(attempt_token(run, name, attempt.attempt), [])
                 if (
                     attempt.status == "succeeded"
                     and (not done or done[0].outcome != "succeeded")
                     and not attempt.assumed
                 ):
                     yield f"{run} {name} {attempt.attempt} succeeded, but was {done}"
-                ends = ("failed", "never started", "stopped") if deployment.skewed else ("failed", "never started")
-                # By clocks that differ, what a stop ended may have ended before the stop.
+                # By clocks that differ, what a stop ended may have ended before the stop; and a restore may have lost the stop.
+                stopped = deployment.skewed or deployment.restored_at is not None
+                ends = ("failed", "never started", "stopped") if stopped else ("failed", "never started")
                 if attempt.failure == "user" and (not done or done[0].outcome not in ends):
                     yield f"{run} {name} {attempt.attempt} failed by itself, but was {done}"
                 never = attempt.failure in ("capacity", "refused") and not attempt.assumed and attempt.handle is None
                 if never and done and done[0].outcome != "never started" and not attempt.late:
                     yield f"{run} {name} {attempt.attempt} was never taken ({attempt.reason}), but was {done}"
-    for token in by_token.keys() - known:
+    for token in by_token.keys() - known - lost:
         yield f"executed for no attempt: {by_token[token]}"
+
+
+def _attempts_in(lost: Sequence[Record]) -> Iterator[Token]:
+    for record in lost:
+        if kind_of(record.stream) == "run":
+            for event in events_in(record.body):
+                if isinstance(event, AttemptQueued):
+                    yield attempt_token(RunId(record.stream.partition("#")[2]), event.job, event.attempt)
+
+
+def _forgotten(executions: Sequence[Execution], restored_at: datetime | None) -> bool:
+    """Whether all but the last were from before a restore, and had ended too long ago for the target to tell of when the next began."""
+    return restored_at is not None and all(
+        one.began_at < restored_at
+        and one.ended_at is not None
+        and following.began_at - one.ended_at > ecs.FORGOTTEN_AFTER
+        for one, following in pairwise(sorted(executions, key=lambda one: one.began_at))
+    )
 
 
 _events_in = lru_cache(maxsize=5_000)(events_in)

@@ -183,6 +183,11 @@ class TableStream:
     def idle(self) -> bool:
         return not any(self._shards)
 
+    def clear(self) -> None:
+        """A new table has a stream of its own, and nothing in it."""
+        for shard in self._shards:
+            shard.clear()
+
     def put(self, record: Record) -> None:
         self._numbers += 1
         image = {"version": {"N": str(record.version)}, "body": {"S": record.body}}

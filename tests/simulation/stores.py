@@ -37,6 +37,8 @@ class Tables:
         self.moved: Callable[[Record], None] = lambda _: None
         """Told of every commit: the table's stream."""
         self.row_lowered: Callable[[datetime], None] = lambda _: None
+        self._stored: list[tuple[datetime, Record]] = []
+        """Every commit, and when it was stored by the store's own clock."""
         self._recent: deque[tuple[datetime, StreamName, int]] = deque()
         self._rows: deque[tuple[datetime, StreamName, datetime | None]] = deque()
 
@@ -44,8 +46,22 @@ class Tables:
         before = self.events.position()
         self.events.append(record)
         if self.events.position() > before:
+            self._stored.append((self.kernel.now, record))
             self._recent.append((self.kernel.now, record.stream, record.version))
             self.moved(record)
+
+    def restored(self, moment: datetime) -> list[Record]:
+        """Have new tables, with the commits that were stored until then and nothing else; the commits that are lost by that."""
+        kept = [one for one in self._stored if one[0] <= moment]
+        lost = [record for at, record in self._stored if at > moment]
+        self._stored = kept
+        self.events, self.dues, self.views = MemoryStore(), MemoryDues(), MemoryViews()
+        self.snapshots = MemorySnapshots()
+        for _, record in kept:
+            self.events.append(record)
+        self._recent.clear()
+        self._rows.clear()
+        return lost
 
     def read_lately(self, stream: StreamName, *, after: int = 0, limit: int = PAGE_MAX) -> list[Record]:
         """Without the commits of the last moments, at times."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MEASURED
+from tests.simulation.deployment import RESTORE
 from tests.simulation.models import ecs, emr, ssm
 from tests.simulation.play import LIKELY, OF_STOPS, OF_TARGETS, OUTAGES
 
@@ -72,4 +73,4 @@ def injected() -> list[str]:
     of_targets = [f"{service} {what}" for service in ("ecs", "emr", "ssm") for what in OF_TARGETS]
     # Those that only a stop can meet are too few to count on; the models' own tests reach them.
     of_models = {*ecs.FAULTS, *emr.FAULTS, *ssm.FAULTS} - set(OF_STOPS)
-    return [*(set(LIKELY) - {"clocks differ"}), *OUTAGES, *of_targets, *sorted(of_models)]
+    return [*(set(LIKELY) - {"clocks differ"}), *OUTAGES, RESTORE, *of_targets, *sorted(of_models)]

@@ -124,11 +124,15 @@ class Workload:
 
     def begin(self, deployment: Deployment, hours: float) -> None:
         """Upload the documents, and let people ask for things for so long."""
-        for name in self.names:
-            deployment.upload(f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
+        self.upload(deployment)
         for _ in range(self._random.randint(3, 10)):
             moment = self._random.uniform(30, hours * 3600)
             self.kernel.after(moment, lambda: self._act(deployment, self._random.choice(ACTS)))
+
+    def upload(self, deployment: Deployment) -> None:
+        """Have every document as it is now be registered."""
+        for name in self.names:
+            deployment.upload(f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
 
     def _act(self, deployment: Deployment, act: str) -> None:
         rng, name = self._random, self.kernel.pick(self.names)
