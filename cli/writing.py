@@ -27,6 +27,7 @@ from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.admission import Admission
 from shared.usecases.loading import State
+from shared.views.derive import derive_listeners
 from shared.views.rows import backfill_row, run_row, workflow_row
 
 ROUNDS_MAX = 100
@@ -104,6 +105,8 @@ class Writing:
 def derive(parts: LocalParts, stream: StreamName) -> None:
     """Make a stream's row in the lists true."""
     loaded = parts.transact.current(stream)
+    if isinstance(loaded.state, WorkflowState):
+        derive_listeners(parts.views, loaded.state, parts.plans)
     put(parts, row_for(parts, loaded.state, loaded.version))
 
 

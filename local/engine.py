@@ -52,6 +52,7 @@ from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded
 from shared.usecases.sweep import Sweep, pending_and_due
+from shared.usecases.triggers import listeners_of_end
 from shared.views.derive import derive
 
 logger = logging.getLogger("runfold.engine")
@@ -504,6 +505,7 @@ class Engine:
 
     def _settle(self, loaded: Loaded) -> None:
         """The sweep found nothing that is still to come: true views are all that was missing."""
+        self._tell_listeners([loaded])
         self._derive(loaded)
         if isinstance(loaded.state, Run):
             self.metrics.ended(loaded.state)
@@ -517,6 +519,10 @@ class Engine:
     def _flush_views(self) -> None:
         if not self._dirty:
             return
+        ended = [one for stream in self._dirty if (one := self._transact.kept(stream)) is not None and _has_ended(one)]
+        if ended:
+            with self._batch():
+                self._tell_listeners(ended)
         dirty, self._dirty = self._dirty, {}
         over: list[StreamName] = []
         try:
@@ -539,6 +545,13 @@ class Engine:
         self._others_moved = self._others_moved or unseen
         for stream in over:
             self._keep_for_a_while(stream)
+
+    def _tell_listeners(self, ended: Iterable[Loaded]) -> None:
+        """Have ends start what waits for them, before the due rows go that would bring anybody back to these runs."""
+        for loaded in ended:
+            for effect in listeners_of_end(self.parts.views, loaded):
+                with self._set_apart(effect):
+                    self._decide_effect(effect)
 
     def _remove_row(self, loaded: Loaded) -> None:
         # Effects of the end are in the queue already; were they lost, the workflow's own sweep would notice.

@@ -162,6 +162,7 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.OpenRun,
         effect_types.CancelDisplaced,
         effect_types.TellWorkflow,
+        effect_types.TellListener,
         effect_types.TickWorkflow,
         effect_types.CheckHolders,
         effect_types.ContinueBackfill,

@@ -100,6 +100,16 @@ class TellWorkflow:
 
 
 @dataclass(frozen=True, slots=True)
+class TellListener:
+    """A workflow may have a trigger for how runs of another end, and this one ended so."""
+
+    workflow: WorkflowName
+    run: RunId
+    """That ended."""
+    outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
 class TickWorkflow:
     workflow: WorkflowName
 
@@ -147,6 +157,7 @@ Effect = (
     | OpenRun
     | CancelDisplaced
     | TellWorkflow
+    | TellListener
     | TickWorkflow
     | CheckHolders
     | ContinueBackfill

@@ -45,7 +45,7 @@ class RunRequested(_Event):
     """The workflow's version number that this document had."""
     parameters: dict[str, Json] = {}
     """Checked and filled with defaults."""
-    trigger: Literal["manual", "schedule", "backfill"] = "manual"
+    trigger: Literal["manual", "schedule", "backfill", "event"] = "manual"
     scheduled_at: AwareDatetime | None = None
     interval_start: AwareDatetime | None = None
     interval_end: AwareDatetime | None = None
@@ -57,6 +57,12 @@ class RunRequested(_Event):
     """Files given with the run: name to artifact address."""
     admitted: bool = False
     """Whether the workflow's stream admitted it and must hear of its end."""
+    trigger_name: str = ""
+    """With trigger `event`: which of the document's triggers."""
+    trigger_event: str = ""
+    """What that event was, for people: an object's address, a message's or delivery's id, the run that ended."""
+    chain: int = 0
+    """How many runs in a row started each other by their ends before this one."""
     requested_by: str = ""
     note: str = ""
     backfill: BackfillId | None = None
@@ -396,6 +402,32 @@ class HeldRunDropped(_Event):
     reason: str = ""
 
 
+class TriggerRefused(_Event):
+    """An event that a trigger waits for cannot become a run: what it comes to is not what the workflow takes."""
+
+    type: Literal["TriggerRefused"] = "TriggerRefused"
+    run: RunId
+    """That it would have been."""
+    trigger: str
+    event: str
+    """What it was, for people."""
+    problems: tuple[str, ...]
+    content: str = ""
+    """The event itself, cut off where it is long."""
+    document_version: int
+    """Under another, the same event is judged anew."""
+
+
+class TriggerMissed(_Event):
+    """An event that a trigger waits for does not become a run, by policy or because too many wait."""
+
+    type: Literal["TriggerMissed"] = "TriggerMissed"
+    run: RunId
+    trigger: str
+    event: str
+    reason: str
+
+
 class InstantSkipped(_Event):
     """A scheduled instant that does not become a run, by policy."""
 
@@ -589,6 +621,8 @@ WorkflowEvent = (
     | RunAdmitted
     | RunHeld
     | HeldRunDropped
+    | TriggerRefused
+    | TriggerMissed
     | InstantSkipped
     | InstantsMissed
     | RunReleased

@@ -69,6 +69,11 @@ def keyed_run(workflow: WorkflowName, key: str) -> RunId:
     return RunId(f"{workflow}@k{_short_hash(workflow, key)[:26].lower()}")
 
 
+def triggered_run(workflow: WorkflowName, trigger: str, key: str) -> RunId:
+    """The run that an event asks for through a trigger: the same event twice is the same run."""
+    return RunId(f"{workflow}@t{_short_hash(workflow, trigger, key)[:26].lower()}")
+
+
 def fresh_run(workflow: WorkflowName, ulid: str) -> RunId:
     return RunId(f"{workflow}@{ulid.lower()}")
 

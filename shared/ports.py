@@ -259,8 +259,20 @@ class Views(Protocol):
         """Of all workflows or of one, the newest request first, and the cursor of the next page."""
         ...
 
+    def put_listeners(self, workflow: WorkflowName, generation: int, keys: Sequence[str]) -> None:
+        """From this generation on (a number that grows whenever the live document changes), the workflow is to be found under these
+        keys and no others. Not later than an older generation's, whoever comes last.
+
+        What is found too much is harmless, for whoever looks asks the live document; what is missing loses an event.
+        """
+        ...
+
+    def listeners(self, key: str, *, after: str = "", limit: int = PAGE_MAX) -> list[WorkflowName]:
+        """The workflows under a key, by name, those greater than `after`; strongly consistent."""
+        ...
+
     def clear(self) -> None:
-        """Forget every row, before a rebuild."""
+        """Forget every row, before a rebuild; not where workflows are to be found, which loses events while it is missing."""
         ...
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shared.usecases.dispatch import Dispatch
     from shared.usecases.queries import Queries
     from shared.usecases.sweep import Sweep
+    from shared.usecases.triggers import Triggers
     from shared.usecases.work import SideBySide, Work
 
 CONNECT_SECONDS = 2
@@ -161,6 +162,12 @@ class Aws:
         return Admission(self.transact)
 
     @cached_property
+    def triggers(self) -> "Triggers":
+        from shared.usecases.triggers import Triggers
+
+        return Triggers(self.transact, self.views)
+
+    @cached_property
     def dispatch(self) -> "Dispatch":
         from shared.usecases.dispatch import Dispatch
 
@@ -201,13 +208,15 @@ class Aws:
     def settle_again(self, loaded: Loaded) -> None:
         """`settle`, by the sweep: the relay has nearly always done it, and a write that is refused costs five times a read."""
         if isinstance(loaded.state, Run):
+            self._tell_listeners(loaded)
             row = self.views.get_run(loaded.state.run)
             if row is not None and row.version >= loaded.version:
                 return
         self.settle(loaded)
 
     def settle(self, loaded: Loaded) -> None:
-        """Make views and bells of a stream's newest version true."""
+        """Make views and bells of a stream's newest version true, and tell who waits for a run's end."""
+        self._tell_listeners(loaded)
         derive(self.views, loaded.state, loaded.version, self.plans)
         self.loader.keep_snapshot(loaded)
         if isinstance(loaded.state, WorkflowState) and self.bells is not None:
@@ -215,6 +224,13 @@ class Aws:
             ringing = live is not None and loaded.state.pause is None
             schedule = self.plans(live.document).workflow.schedule if live is not None and ringing else None
             self.bells.reconcile(loaded.state.name, schedule)
+
+    def _tell_listeners(self, loaded: Loaded) -> None:
+        if isinstance(loaded.state, Run) and loaded.state.finished:
+            from shared.usecases.triggers import listeners_of_end
+
+            if told := list(listeners_of_end(self.views, loaded)):
+                self.effects.send(told)
 
     # --- clients ------------------------------------------------------------------------------------------------------
 

@@ -229,6 +229,17 @@ class AdmitRun:
 
 
 @dataclass(frozen=True, slots=True)
+class RefuseEvent:
+    """Record that an event, which fits a trigger, cannot become a run."""
+
+    run: RunId
+    trigger: str
+    event: str
+    content: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DropHeldRun:
     run: RunId
     by: str
@@ -244,7 +255,15 @@ class ReleaseRun:
 
 
 WorkflowCommand = (
-    RegisterWorkflow | UnregisterWorkflow | PauseWorkflow | ResumeWorkflow | Tick | AdmitRun | DropHeldRun | ReleaseRun
+    RegisterWorkflow
+    | UnregisterWorkflow
+    | PauseWorkflow
+    | ResumeWorkflow
+    | Tick
+    | AdmitRun
+    | RefuseEvent
+    | DropHeldRun
+    | ReleaseRun
 )
 
 # --- to an upload -----------------------------------------------------------------------------------------------------

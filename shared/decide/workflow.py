@@ -13,6 +13,7 @@ from shared.decide.commands import (
     AdmitRun,
     DropHeldRun,
     PauseWorkflow,
+    RefuseEvent,
     RegisterWorkflow,
     ReleaseRun,
     ResumeWorkflow,
@@ -21,6 +22,7 @@ from shared.decide.commands import (
     WorkflowCommand,
 )
 from shared.decide.run import PAYLOAD_BYTES_MAX, SLICE_BYTES, check_request, text_bytes
+from shared.decide.triggers import is_kept_out, missed, refused
 from shared.errors import InvalidInput, NotFound, Rejected
 from shared.events import (
     Event,
@@ -31,6 +33,7 @@ from shared.events import (
     RunHeld,
     RunReleased,
     RunRequested,
+    TriggerMissed,
     WatermarkMoved,
     WorkflowPaused,
     WorkflowRegistered,
@@ -131,6 +134,9 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
             _let_in(draft)
         case AdmitRun():
             _admit_on_request(draft, command.request)
+        case RefuseEvent():
+            for event in refused(draft.registered, command):
+                draft.emit(event)
         case DropHeldRun():
             if any(one.run == command.run for one in draft.registered.held):
                 draft.emit(HeldRunDropped(run=command.run, by=command.by, reason=_short(command.reason)))
@@ -347,15 +353,19 @@ def _admit_or_wait(draft: WorkflowDraft, request: RunRequested, limit: int | Non
         draft.emit(RunAdmitted(run=request.run, request=request))
 
 
-def _hold(draft: WorkflowDraft, request: RunRequested, limit: int) -> None:
+def _hold(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> None:
+    """`limit` None: what holds it is the pause."""
     state = draft.registered
     if len(state.held) >= HELD_MAX:
         reason = f"{HELD_MAX} runs are waiting already"
+        if request.trigger == "event":
+            draft.emit(missed(request, reason))
+            return
         if request.scheduled_at is None:
             raise Rejected(reason)
         draft.emit(InstantSkipped(scheduled_at=request.scheduled_at, reason=reason))
         return
-    reason = f"{limit} active at once: {_named(state.holders)}"
+    reason = f"{limit} active at once: {_named(state.holders)}" if limit is not None else "the workflow is paused"
     draft.emit(RunHeld(run=request.run, request=request, reason=reason))
 
 
@@ -367,6 +377,12 @@ def _admit_on_request(draft: WorkflowDraft, request: RunRequested) -> None:
     if state.live is None:
         raise Rejected(f"{state.name} is not registered any more")
     document = draft.document()
+    if request.trigger == "event" and (kept_out := is_kept_out(state, document, request)) is not None:
+        if isinstance(kept_out, TriggerMissed):
+            draft.emit(kept_out)
+        elif kept_out == "until the pause ends":
+            _hold(draft, request, None)
+        return
     limit = document.max_active_runs or (1 if document.overlap == "queue" else None)
     if limit is None or len(state.holders) < limit:
         _admit_or_wait(draft, request, limit)

@@ -35,7 +35,7 @@ from shared.state.run import (
     Submitted,
     Waiting,
 )
-from shared.state.workflow import Held, Holder, Pause, Version, WorkflowState
+from shared.state.workflow import Held, Holder, Pause, TurnedAway, Version, WorkflowState
 
 _CHECKSUM_LENGTH = 32
 
@@ -93,6 +93,7 @@ class _WorkflowBody:
     holders: dict[RunId, Holder]
     held: tuple[Held, ...]
     previous_success_at: datetime | None
+    turned_away: tuple[TurnedAway, ...] = ()
 
 
 # Built when first used: most processes never meet a snapshot, and a cold start would pay ten milliseconds for them.
@@ -257,6 +258,7 @@ def dump_workflow(state: WorkflowState) -> bytes:
         holders=dict(sorted(state.holders.items())),
         held=state.held,
         previous_success_at=state.previous_success_at,
+        turned_away=state.turned_away,
     )
     return _sealed(_workflow_adapter().dump_json(body))
 
@@ -276,6 +278,7 @@ def load_workflow(body: bytes) -> WorkflowState:
         holders=Map(read.holders),
         held=read.held,
         previous_success_at=read.previous_success_at,
+        turned_away=read.turned_away,
     )
 
 

@@ -5,6 +5,7 @@ place. Folded from the stream `workflow#<name>`; the rules stand in `decide/work
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from immutables import Map
 
@@ -18,6 +19,8 @@ from shared.events import (
     RunHeld,
     RunReleased,
     RunRequested,
+    TriggerMissed,
+    TriggerRefused,
     UnknownEvent,
     WatermarkMoved,
     WorkflowPaused,
@@ -66,6 +69,26 @@ class Held:
     reason: str
 
 
+TURNED_AWAY_KEPT = 200
+"""Of the events that became no run, the newest that are remembered, so that one told again is not recorded again. Sources tell an event
+again within a day or not at all; beyond this it would be recorded twice, and one that was missed could become the one run that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """An event that became no run."""
+
+    run: RunId
+    """That it would have been."""
+    trigger: str
+    event: str
+    at: datetime
+    how: Literal["refused", "missed", "dropped"]
+    reason: str
+    document_version: int = 0
+    """With `refused`: under which it was."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotRegistered:
     """The state of an empty stream."""
@@ -91,6 +114,8 @@ class WorkflowState:
     """In the order in which they will be let in."""
     previous_success_at: datetime | None = None
     """The latest scheduled instant whose run succeeded."""
+    turned_away: tuple[TurnedAway, ...] = ()
+    """Events that became no run, the newest last; at most `TURNED_AWAY_KEPT`."""
 
     def version(self, number: int) -> Version | None:
         """The version of that number; numbers are dense from 1."""
@@ -98,10 +123,10 @@ class WorkflowState:
 
     @property
     def waiting(self) -> tuple[Held, ...]:
-        """Who would be let in if there were room: a pause stops scheduled starts, also of those that were due before it."""
+        """Who would be let in if there were room: a pause stops scheduled and triggered starts, also of those that were due before it."""
         if self.pause is None:
             return self.held
-        return tuple(one for one in self.held if one.request.trigger != "schedule")
+        return tuple(one for one in self.held if one.request.trigger not in ("schedule", "event"))
 
     def knows(self, run: RunId) -> bool:
         """Whether the run holds a place or waits for one."""
@@ -146,7 +171,19 @@ def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: date
         case WorkflowState(), RunHeld() if not state.knows(event.run):
             return replace(state, held=(*state.held, Held(event.run, event.request, at, event.reason)), at=at)
         case WorkflowState(), HeldRunDropped() if any(one.run == event.run for one in state.held):
-            return replace(state, held=_without(state.held, event.run), at=at)
+            dropped = next(one.request for one in state.held if one.run == event.run)
+            turned_away = state.turned_away
+            if dropped.trigger == "event":
+                name, what = dropped.trigger_name, dropped.trigger_event
+                turned_away = _and(turned_away, TurnedAway(event.run, name, what, at, "dropped", event.reason))
+            return replace(state, held=_without(state.held, event.run), turned_away=turned_away, at=at)
+        case WorkflowState(), TriggerRefused():
+            reason = "; ".join(event.problems)
+            away = TurnedAway(event.run, event.trigger, event.event, at, "refused", reason, event.document_version)
+            return replace(state, turned_away=_and(state.turned_away, away), at=at)
+        case WorkflowState(), TriggerMissed():
+            away = TurnedAway(event.run, event.trigger, event.event, at, "missed", event.reason)
+            return replace(state, turned_away=_and(state.turned_away, away), at=at)
         case WorkflowState(), RunReleased() if event.run in state.holders:
             previous = state.previous_success_at
             if event.outcome == "succeeded" and event.scheduled_at is not None:
@@ -161,3 +198,8 @@ def _without(held: tuple[Held, ...], run: RunId) -> tuple[Held, ...]:
     if held and held[0].run == run:
         return held[1:]
     return tuple(one for one in held if one.run != run)
+
+
+def _and(turned_away: tuple[TurnedAway, ...], one: TurnedAway) -> tuple[TurnedAway, ...]:
+    # Judged again under another document, an event has its newest reason alone.
+    return (*(other for other in turned_away if other.run != one.run), one)[-TURNED_AWAY_KEPT:]

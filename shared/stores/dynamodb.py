@@ -6,6 +6,7 @@ itself. Why the keys are what they are, and what each write costs, stands in `do
 """
 
 import gzip
+import json
 import threading
 import time
 import zlib
@@ -369,6 +370,8 @@ class DynamoViews:
         self._client = client
         self._table = table
         self._scanned_max = scanned_max
+        self._listening: OrderedDict[WorkflowName, int] = OrderedDict()
+        """Generations of which this process knows that what is to be found is as they say, or newer."""
 
     def put_run(self, row: RunRow) -> None:
         item = {
@@ -479,6 +482,62 @@ class DynamoViews:
         items = _get_many(self._client, self._table, subjects)
         page = [backfill_in(item["body"]["S"]) for item in items if item is not None]
         return page, name_cursor(places[limit - 1]) if len(places) > limit else ""
+
+    def put_listeners(self, workflow: WorkflowName, generation: int, keys: Sequence[str]) -> None:
+        # A workflow's stream moves with each of its runs, its document seldom: only then there is anything to read or write.
+        if self._listening.get(workflow, -1) >= generation:
+            return
+        known = _get(self._client, self._table, f"workflow#{workflow}", "listens")
+        if (known is None and keys) or (known is not None and int(known["version"]["N"]) < generation):
+            self._put_listeners(workflow, generation, keys, known)
+        self._listening[workflow] = generation
+        if len(self._listening) > HEADS_MAX:
+            self._listening.popitem(last=False)
+
+    def _put_listeners(self, workflow: WorkflowName, generation: int, keys: Sequence[str], known: _Item | None) -> None:
+        """Rows first, each with its generation, so that a slow writer of an older one takes nothing away; what says that all of them
+        are there comes last."""
+        version = {"N": str(generation)}
+        condition = "attribute_not_exists(#version) OR #version <= :version"
+        for key in keys:
+            item = {"subject": {"S": f"listen#{key}"}, "aspect": {"S": workflow}, "version": version}
+            _put_if(self._client, self._table, item, condition, {"#version": "version"}, {":version": version})
+        before = json.loads(known["body"]["S"]) if known is not None else []
+        for key in before:
+            if key in keys:
+                continue
+            subject = f"listen#{key}"
+            with translated(f"remove {subject} in table {self._table}"):
+                try:
+                    self._client.delete_item(
+                        TableName=self._table,
+                        Key={"subject": {"S": subject}, "aspect": {"S": workflow}},
+                        ConditionExpression=condition,
+                        ExpressionAttributeNames={"#version": "version"},
+                        ExpressionAttributeValues={":version": version},
+                    )
+                except ClientError as error:
+                    if code_of(error) != "ConditionalCheckFailedException":
+                        raise
+        self._put_newer(
+            {
+                "subject": {"S": f"workflow#{workflow}"},
+                "aspect": {"S": "listens"},
+                "version": version,
+                "body": {"S": json.dumps(list(keys))},
+            }
+        )
+
+    def listeners(self, key: str, *, after: str = "", limit: int = PAGE_MAX) -> list[WorkflowName]:
+        query = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#subject = :subject AND #aspect > :after",
+            "ExpressionAttributeNames": {"#subject": "subject", "#aspect": "aspect"},
+            # No name begins with "#", which stands before every letter and digit.
+            "ExpressionAttributeValues": {":subject": {"S": f"listen#{key}"}, ":after": {"S": after or "#"}},
+            "ConsistentRead": True,
+        }
+        return [WorkflowName(item["aspect"]["S"]) for item in _query(self._client, query, bounded(limit))]
 
     def clear(self) -> None:
         _delete_where(self._client, self._table, "#aspect = :aspect", "row")

@@ -4,6 +4,7 @@ They keep every promise of the ports within one process, any number of threads, 
 """
 
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from itertools import islice
@@ -133,6 +134,7 @@ class MemoryViews:
         self._runs: dict[RunId, RunRow] = {}
         self._workflows: dict[WorkflowName, WorkflowRow] = {}
         self._backfills: dict[BackfillId, BackfillRow] = {}
+        self._listening: dict[WorkflowName, tuple[int, frozenset[str]]] = {}
 
     def put_run(self, row: RunRow) -> None:
         with self._lock:
@@ -208,6 +210,16 @@ class MemoryViews:
         behind = [place for place in sorted(rows, reverse=True) if before is None or place < before]
         page = [rows[place] for place in behind[:limit]]
         return page, name_cursor(behind[limit - 1]) if len(behind) > limit else ""
+
+    def put_listeners(self, workflow: WorkflowName, generation: int, keys: Sequence[str]) -> None:
+        with self._lock:
+            if generation >= self._listening.get(workflow, (0, frozenset()))[0]:
+                self._listening[workflow] = (generation, frozenset(keys))
+
+    def listeners(self, key: str, *, after: str = "", limit: int = PAGE_MAX) -> list[WorkflowName]:
+        with self._lock:
+            found = sorted(name for name, (_, keys) in self._listening.items() if key in keys and name > after)
+        return found[: bounded(limit)]
 
     def clear(self) -> None:
         with self._lock:

@@ -145,6 +145,16 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX backfills_by_place ON backfills (place)",
         "CREATE INDEX backfills_by_workflow ON backfills (workflow, place)",
+        # The row with the empty key says up to which generation the workflow's keys are known.
+        """
+        CREATE TABLE listeners (
+            key TEXT NOT NULL,
+            workflow TEXT NOT NULL,
+            generation INTEGER NOT NULL,
+            PRIMARY KEY (key, workflow)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX listeners_by_workflow ON listeners (workflow)",
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -689,6 +699,29 @@ class SqliteViews:
             )
         page = [backfill_in(body) for _, body in rows[:limit]]
         return page, name_cursor(rows[limit - 1][0]) if len(rows) > limit else ""
+
+    def put_listeners(self, workflow: WorkflowName, generation: int, keys: Sequence[str]) -> None:
+        known = "SELECT generation FROM listeners WHERE key = '' AND workflow = ?"
+        rows = self._database.rows(known, (workflow,))
+        if rows and rows[0][0] >= generation:
+            return
+        with self._database.batch():
+            # Another process may have been here since.
+            rows = self._database.rows(known, (workflow,))
+            if rows and rows[0][0] >= generation:
+                return
+            self._database.run("DELETE FROM listeners WHERE workflow = ?", (workflow,))
+            for key in ("", *dict.fromkeys(keys)):
+                self._database.run(
+                    "INSERT INTO listeners (key, workflow, generation) VALUES (?, ?, ?)", (key, workflow, generation)
+                )
+
+    def listeners(self, key: str, *, after: str = "", limit: int = PAGE_MAX) -> list[WorkflowName]:
+        rows = self._database.rows(
+            "SELECT workflow FROM listeners WHERE key = ? AND workflow > ? ORDER BY workflow LIMIT ?",
+            (key, after, bounded(limit)),
+        )
+        return [WorkflowName(workflow) for (workflow,) in rows]
 
     def clear(self) -> None:
         with self._database.batch():

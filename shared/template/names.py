@@ -120,7 +120,8 @@ def _wrong_path(root: str, keys: tuple[str | int, ...], complete: bool, names: N
                 yield Wrong("the job behind outcomes must be named outright", "write outcomes.<name>")
             if len(keys) > 1 or (keys and not complete):
                 yield _no_more(written(root, keys[:1]), "a text")
-        case "item":
+        case "item" | "event":
+            # Their shape is whoever's who sent them.
             pass
         case _:
             if keys or not complete:

@@ -11,6 +11,7 @@ from shared.effects import (
     ContinueBackfill,
     OpenRun,
     TellBackfill,
+    TellListener,
     TellWorkflow,
     TickWorkflow,
 )
@@ -20,8 +21,9 @@ from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.backfills import BackfillEffect, Backfills
 from shared.usecases.transact import Transact
+from shared.usecases.triggers import tell_listener
 
-AdmissionEffect = OpenRun | CancelDisplaced | TellWorkflow | TickWorkflow | CheckHolders | BackfillEffect
+AdmissionEffect = OpenRun | CancelDisplaced | TellWorkflow | TellListener | TickWorkflow | CheckHolders | BackfillEffect
 
 
 class Admission:
@@ -40,6 +42,8 @@ class Admission:
                 return run_stream(run)
             case TellWorkflow():
                 self.tell_workflow(effect)
+            case TellListener():
+                tell_listener(self._transact, effect)
             case TickWorkflow():
                 self.tick(effect)
             case CheckHolders():

@@ -46,6 +46,7 @@ from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.documents import difference, read_document
 from shared.usecases.transact import Transact
+from shared.usecases.triggers import check_no_ring
 from shared.workflow.document import Workflow
 from shared.workflow.parameters import fill, is_declared
 from shared.workflow.reading import canonical
@@ -95,6 +96,7 @@ class Control:
         return self.register_document(read_document(data, name=name), by=by, source=source or name)
 
     def register_document(self, document: Workflow, *, by: str, source: str) -> Registered:
+        check_no_ring(self._transact.loader, document)
         digest = self._documents.put(canonical(document))
         return self._make_live(WorkflowName(document.name), digest, by=by, source=source)
 
@@ -104,6 +106,7 @@ class Control:
         version = state.version(number)
         if version is None:
             raise NotFound(f"{workflow} has no version {number}; it has 1 to {len(state.versions)}")
+        check_no_ring(self._transact.loader, self._transact.loader.plans(version.document).workflow)
         return self._make_live(workflow, version.document, by=by, source=f"version {number}")
 
     def _make_live(self, workflow: WorkflowName, digest: Digest, *, by: str, source: str) -> Registered:
@@ -157,6 +160,7 @@ class Control:
         stream = document_stream(key)
         try:
             document = read_document(data, name=key)
+            check_no_ring(self._transact.loader, document)
         except InvalidInput as invalid:
             problems = tuple(str(problem) for problem in invalid.problems)
             self._transact(stream, RejectDocument(upload, problems), by=by, cause=f"upload:{upload}")

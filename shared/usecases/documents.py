@@ -87,6 +87,7 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _template_problems(examined: Examined) -> Iterator[Problem]:
+    yield from _trigger_template_problems(examined)
     all_jobs = frozenset(name for name in examined.graph.names if name is not None)
     for position, job in enumerate(examined.jobs):
         if job is None:
@@ -105,6 +106,21 @@ def _template_problems(examined: Examined) -> Iterator[Problem]:
                 yield Problem(f"jobs[{position}].when", f"`{shown(job.when)}` is not a rule", f"did you mean `{near}`?")
             else:
                 yield from template.check_expression(job.when, names, path=f"jobs[{position}].when")
+
+
+def _trigger_template_problems(examined: Examined) -> Iterator[Problem]:
+    names = template.Names(roots=frozenset({"event"}), nearest=examined.nearest)
+    for place, trigger in enumerate(examined.triggers):
+        if trigger is None:
+            continue
+        path = f"triggers[{place}]"
+        for where, text in _texts(trigger.parameters, "parameters"):
+            yield from template.check(text, names, path=f"{path}.{where}")
+        if trigger.deduplicate_by is not None:
+            if not template.is_template(trigger.deduplicate_by):
+                hint = "write a template, such as {{ event.detail.id }}"
+                yield Problem(f"{path}.deduplicate_by", "is the same for every event, which would be one run", hint)
+            yield from template.check(trigger.deduplicate_by, names, path=f"{path}.deduplicate_by")
 
 
 def _names(

@@ -47,6 +47,7 @@ from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
+from shared.usecases.triggers import check_no_ring
 from shared.workflow.document import Workflow
 from shared.workflow.nearest import shown
 from shared.workflow.plan import Plan
@@ -217,6 +218,7 @@ class Queries:
     def plan(self, data: bytes, *, name: str, instants: int) -> Planned:
         """What registering this document would do. `InvalidInput` with every problem."""
         document = read_document(data, name=name)
+        check_no_ring(self._loader, document)
         state = self._load(workflow_stream(WorkflowName(document.name))).state
         due = (
             schedule.upcoming(document.schedule, self._now(), min(instants, INSTANTS_MAX))

@@ -5,6 +5,7 @@ from shared.ports import Views
 from shared.state.backfill import BackfillState
 from shared.state.run import Plans, Run
 from shared.state.workflow import WorkflowState
+from shared.triggers import listens
 from shared.views.rows import backfill_row, run_row, workflow_row
 
 
@@ -15,8 +16,22 @@ def derive(views: Views, state: object, version: int, plans: Plans) -> None:
             views.put_run(run_row(state, version))
         case WorkflowState():
             newest = state.live or state.versions[-1]
+            # First, so that a row that is as new as its stream says that this has been done as well.
+            derive_listeners(views, state, plans)
             views.put_workflow(workflow_row(state, version, plans(newest.document)))
         case BackfillState():
             views.put_backfill(backfill_row(state, version, plans(state.request.document)))
         case _:
             pass
+
+
+def derive_listeners(views: Views, state: WorkflowState, plans: Plans) -> None:
+    """Have the workflow found by what its live document's triggers wait for."""
+    triggers = plans(state.live.document).workflow.triggers if state.live is not None else None
+    keys = {key for one in triggers or () for key in listens(one)}
+    views.put_listeners(state.name, generation_of(state), sorted(keys))
+
+
+def generation_of(state: WorkflowState) -> int:
+    """Grows whenever what is live changes, a workflow being taken out of service included."""
+    return 2 * len(state.versions) + (state.live is None)

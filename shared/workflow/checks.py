@@ -90,6 +90,8 @@ _SECRET_REFERENCE = re.compile(
     r"|env:[A-Za-z_][A-Za-z0-9_]*"
     r"|file:/[^\x00-\x1f]+"
 )
+REFERENCE_FORMS = "arn:aws:secretsmanager:…, arn:aws:ssm:…:parameter/…, env:NAME or file:/absolute/path"
+"""How a reference to a secret is written."""
 _SSM_REFERENCE = re.compile(r"\{\{\s*(?:ssm|ssm-secure|resolve|secretsmanager)\s*:")
 
 
@@ -194,7 +196,7 @@ def _check_environment(job: AnyJob, path: str) -> Iterator[Problem]:
             yield Problem(
                 f"{path}.secrets.{name}",
                 "is not a reference; if it is the secret itself, change that secret now",
-                "arn:aws:secretsmanager:…, arn:aws:ssm:…:parameter/…, env:NAME or file:/absolute/path",
+                REFERENCE_FORMS,
             )
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from shared.ids import NAME_PATTERN
 from shared.workflow.notices import RULES_MAX, Deadline, Late, Notify
 from shared.workflow.timing import Schedule
+from shared.workflow.triggers import TRIGGERS_MAX, Trigger
 
 JOBS_MAX = 10_000
 """Jobs in one document. Ours: the largest run that `bench/` proves linear."""
@@ -311,6 +312,8 @@ class Workflow(_Model):
     """For lists and filters."""
     schedule: Schedule | None = None
     """When runs are due; absent means only on request."""
+    triggers: tuple[Trigger, ...] | None = Field(default=None, max_length=TRIGGERS_MAX)
+    """What starts runs besides time: objects, events, messages, signed requests, ends of other workflows' runs."""
     parameters: dict[str, Any] | None = None
     """A JSON Schema (draft 2020-12) of type object; defaults are filled in, values are checked when a run is asked for."""
     parallelism: int = Field(default=PARALLELISM_DEFAULT, ge=1, le=JOBS_MAX)

@@ -21,6 +21,8 @@ from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
 from shared.workflow.notices import check_notices
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, parse
+from shared.workflow.trigger_checks import check_triggers
+from shared.workflow.triggers import TRIGGERS_MAX, AnyTrigger, Trigger
 from shared.workflow.wording import JOB_MODELS, document_place, problem_of
 
 RESOLVED_MAX = 32 * 1024 * 1024
@@ -48,6 +50,8 @@ class Examined:
     """Problems in all, listed or not."""
     moved: dict[int, str] = field(default_factory=dict)
     """Jobs whose `steps` were written elsewhere, and where."""
+    triggers: list[AnyTrigger | None] = field(default_factory=list)
+    """By position; None for those whose fields are wrong."""
 
 
 def read(data: bytes, *, name: str = "document") -> Workflow:
@@ -108,6 +112,11 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     problems += [one for one in check_secrets(raw) if one.path not in told]
     told = {problem.path for problem in problems}
     problems += [one for one in check_notices(raw, is_reference) if one.path not in told]
+    triggers = _triggers(raw.get("triggers"), workflow)
+    told = {problem.path for problem in problems}
+    declared = schema if isinstance(schema, dict) else None
+    found = check_triggers(triggers, str(raw.get("name")), declared, params, nearest)
+    problems += [one for one in found if one.path not in told]
     total += len(problems) - before
     problems = [_moved_back(problem, moved) for problem in problems]
     for position, rest in rests.items():
@@ -123,6 +132,7 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
         nearest=nearest,
         total=max(total, len(problems)),
         moved=moved,
+        triggers=triggers,
     )
 
 
@@ -196,6 +206,23 @@ def _one(job: Any) -> AnyJob | None:
         return _job_adapter().validate_json(json.dumps(job), strict=True)
     except ValidationError:
         return None
+
+
+def _triggers(written: Any, workflow: Workflow | None) -> list[AnyTrigger | None]:
+    if workflow is not None:
+        return list(workflow.triggers or ())
+    found: list[AnyTrigger | None] = []
+    for one in written[:TRIGGERS_MAX] if isinstance(written, list) else ():
+        try:
+            found.append(_trigger_adapter().validate_json(json.dumps(one), strict=True))
+        except ValidationError:
+            found.append(None)
+    return found
+
+
+@cache
+def _trigger_adapter() -> TypeAdapter[AnyTrigger]:
+    return TypeAdapter(Trigger)
 
 
 def _rest(job: Any) -> Rest | None:

@@ -17,6 +17,7 @@ from shared.workflow.document import EcsJob, EmrJob, SsmJob, Workflow
 from shared.workflow.graph import NAME_RULE, name_problem
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import path_of
+from shared.workflow.triggers import TRIGGER_MODELS
 
 JOB_MODELS: dict[str, type[BaseModel]] = {"ecs": EcsJob, "emr": EmrJob, "ssm": SsmJob}
 _PRIVATE = frozenset(("secrets", "environment", "content", "parameters", "cluster"))
@@ -83,6 +84,13 @@ def problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
             return _unknown_field(path, str(last), loc, nearest)
         case "missing":
             return Problem(path, "is missing", f"{_article(_models_at(loc[:-1]))} needs `{last}`")
+        case "union_tag_not_found" | "union_tag_invalid" if parts[:1] == ("triggers",):
+            tag = str(context.get("tag", ""))
+            hint = "write s3, event, queue, webhook or workflow"
+            if kind == "union_tag_not_found":
+                return Problem(f"{path}.type", "is missing", hint)
+            hint = nearest.hint(tag, sorted(TRIGGER_MODELS), hint)
+            return Problem(f"{path}.type", f"`{shown(tag)}` is not a type of trigger", hint)
         case "union_tag_not_found":
             return Problem(f"{path}.type", "is missing", "write ecs, emr or ssm")
         case "union_tag_invalid":
@@ -100,9 +108,9 @@ def problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
                 nearest.hint(value, allowed) if isinstance(value, str) else "",
             )
         case "string_too_long" if last == "name" and len(parts) in (1, 3) and isinstance(value, str):
-            return name_problem(path, value, "a workflow" if parts == ("name",) else "a job")
+            return name_problem(path, value, _named(parts))
         case "string_pattern_mismatch" if context.get("pattern") == NAME_PATTERN and isinstance(value, str):
-            return name_problem(path, value, "a workflow" if parts == ("name",) else "a job")
+            return name_problem(path, value, _named(parts))
         case "string_pattern_mismatch":
             return _wrong_pattern(path, parts, str(context.get("pattern", "")))
         case "value_error" | "assertion_error" | "schedule" | "notices":
@@ -134,7 +142,15 @@ def document_place(loc: tuple[int | str, ...]) -> tuple[str | int, ...]:
     parts = list(loc)
     if len(parts) > 2 and parts[0] == "jobs" and parts[2] in TYPES:
         del parts[2]
+    if len(parts) > 2 and parts[0] == "triggers" and parts[2] in TRIGGER_MODELS:
+        del parts[2]
     return tuple(part for part in parts if part != "[key]")
+
+
+def _named(parts: tuple[str | int, ...]) -> str:
+    if parts == ("name",) or parts[-1] == "workflow":
+        return "a workflow"
+    return "a trigger" if parts[0] == "triggers" else "a job"
 
 
 def _wrong_pattern(path: str, parts: tuple[str | int, ...], pattern: str) -> Problem:
@@ -178,6 +194,11 @@ _NOUNS = {
     "EcsJob": "an ecs job",
     "EmrJob": "an emr job",
     "SsmJob": "an ssm job",
+    "S3Trigger": "an s3 trigger",
+    "EventTrigger": "an event trigger",
+    "QueueTrigger": "a queue trigger",
+    "WebhookTrigger": "a webhook trigger",
+    "WorkflowTrigger": "a workflow trigger",
 }
 
 
@@ -210,6 +231,9 @@ def _models_at(loc: tuple[int | str, ...]) -> tuple[type[BaseModel], ...]:
             continue
         if part in JOB_MODELS and any(model in JOB_MODELS.values() for model in models):
             models = (JOB_MODELS[part],)
+            continue
+        if part in TRIGGER_MODELS and any(model in TRIGGER_MODELS.values() for model in models):
+            models = (TRIGGER_MODELS[part],)
             continue
         models = tuple(below for model in models if part in model.model_fields for below in _models_of(model, part))
     return models

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from shared.errors import Conflict, StoreUnavailable
-from shared.ids import CommitId, RunId, run_stream
+from shared.ids import CommitId, RunId, WorkflowName, run_stream
 from shared.ports import RunPage
 from shared.stores.dynamodb import (
     EVENTS_SCHEMA,
@@ -226,3 +226,31 @@ def test_a_batch_that_was_done_in_part_is_finished(client: Any, make_table: Make
 
     in_part: Any = InPart()
     assert names(DynamoViews(in_part, table).runs(limit=2)[0]) == [3, 2]
+
+
+def test_a_slow_writer_of_who_listens_takes_nothing_away_that_is_newer(
+    dynamodb: "DynamoDBClient", make_table: MakeTable
+) -> None:
+    table = make_table(VIEWS_SCHEMA)
+    name = WorkflowName("first")
+    quick = DynamoViews(dynamodb, table)
+    quick.put_listeners(name, 2, ["a"])
+
+    class Slow:
+        """Before it deletes, another process has written what is newer."""
+
+        def __getattr__(self, method: str) -> Any:
+            if method == "delete_item":
+                quick.put_listeners(name, 4, ["a"])
+            return getattr(dynamodb, method)
+
+    DynamoViews(Slow(), table).put_listeners(name, 3, [])  # type: ignore[arg-type]
+    assert quick.listeners("a") == [name]
+
+
+def test_who_listens_is_read_and_written_once_for_each_document(client: Any, make_table: MakeTable) -> None:
+    views = DynamoViews(client, make_table(VIEWS_SCHEMA))
+    for _ in range(3):
+        views.put_listeners(WorkflowName("first"), 2, ["a", "b"])
+        views.put_listeners(WorkflowName("second"), 2, [])
+    assert client.calls == {"get_item": 2, "put_item": 3}

@@ -340,3 +340,41 @@ def test_paging_shows_every_row_that_matches_once_and_in_order(
     ]
     expected.sort(key=lambda row: (row.requested_at, row.run), reverse=sort == "newest")
     assert all_pages(views, where, sort=sort, limit=limit) == expected
+
+
+# --- who listens ------------------------------------------------------------------------------------------------------
+
+FIRST, SECOND = WorkflowName("first"), WorkflowName("second")
+
+
+def test_workflows_are_found_under_their_keys(views: Views) -> None:
+    views.put_listeners(SECOND, 2, ["s3:landing", "queue"])
+    views.put_listeners(FIRST, 2, ["s3:landing", "event:größe"])
+    assert views.listeners("s3:landing") == [FIRST, SECOND]
+    assert views.listeners("s3:landing", limit=1) == [FIRST]
+    assert views.listeners("s3:landing", after=FIRST) == [SECOND]
+    assert views.listeners("event:größe") == [FIRST]
+    assert views.listeners("s3:land") == []
+
+
+def test_a_newer_generation_is_found_under_its_keys_alone(views: Views) -> None:
+    views.put_listeners(FIRST, 2, ["a", "b"])
+    views.put_listeners(FIRST, 3, [])
+    assert views.listeners("a") == []
+    views.put_listeners(FIRST, 4, ["b", "c"])
+    assert [views.listeners(key) for key in "abc"] == [[], [FIRST], [FIRST]]
+
+
+def test_an_older_generation_that_comes_last_takes_nothing_away(views: Views) -> None:
+    views.put_listeners(FIRST, 4, ["a"])
+    views.put_listeners(FIRST, 3, [])
+    views.put_listeners(FIRST, 2, ["b"])
+    assert views.listeners("a") == [FIRST]
+
+
+def test_who_listens_outlives_a_rebuild(views: Views) -> None:
+    views.put_listeners(FIRST, 2, ["a"])
+    views.clear()
+    assert views.listeners("a") == [FIRST]
+    views.put_listeners(FIRST, 2, ["a"])
+    assert views.listeners("a") == [FIRST]

@@ -34,6 +34,7 @@ from shared.decide.commands import (
     RecordSilence,
     RecordStopSent,
     RecordUnheard,
+    RefuseEvent,
     RejectDocument,
     ReleaseClaim,
     RemoveDocument,
@@ -479,6 +480,30 @@ def a_backfill_without_words() -> tuple[list[Plan], Commits]:
     return [plan], list(given_backfill(command, minutes(1), CancelBackfill("")).history)
 
 
+def started_by_events() -> tuple[list[Plan], Commits]:
+    """A workflow with triggers: events that become runs, wait, are missed, refused and dropped."""
+    up: dict[str, Any] = {"name": "up", "type": "s3", "bucket": "landing", "while_paused": "queue"}
+    hook: dict[str, Any] = {"name": "hook", "type": "webhook", "secret": "env:HOOK"}
+    plan = document(job("load"), triggers=[up, hook], max_active_runs=1)
+    bare = document(job("load"), max_active_runs=1)
+
+    def asked(run: str, name: str = "up", chain: int = 0) -> AdmitRun:
+        told = {"trigger": "event", "trigger_name": name, "trigger_event": f"s3://landing/{run}", "chain": chain}
+        return AdmitRun(request_of(plan, RunId(f"nightly@{run}"), admitted=True, **told))
+
+    def refused(run: str, content: str = "") -> RefuseEvent:
+        problems = ("params.key: is missing", "größe: is not known")
+        return RefuseEvent(RunId(f"nightly@{run}"), "hook", "webhook d-1", content, problems)
+
+    story = given_workflow(
+        register(plan), asked("ta"), asked("tb", chain=2), minutes(1), PauseWorkflow("ada", "holiday")
+    )
+    story = story.given(asked("tc"), asked("td", "hook"), refused("te", '{"detail": {"größe": 1}}'), refused("tf"))
+    story = story.given(DropHeldRun(RunId("nightly@tc"), "ada", "not today"), ResumeWorkflow("ada"))
+    story = story.given(ended("nightly@ta"), register(bare), asked("tg"), refused("te"))
+    return [plan, bare], list(story.history)
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -494,6 +519,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,
+    "workflow-started-by-events": started_by_events,
     "document-a-life": an_uploads_life,
     "run-of-a-backfill": of_a_backfill,
     "backfill-what-was-missed": what_was_missed,

@@ -264,6 +264,18 @@ def _workflow(state: WorkflowState) -> Any:
             for one in state.held
         ],
         "previous_success_at": _moment(state.previous_success_at),
+        "turned_away": [
+            {
+                "run": one.run,
+                "trigger": one.trigger,
+                "event": one.event,
+                "at": _moment(one.at),
+                "how": one.how,
+                "reason": one.reason,
+                "document_version": one.document_version,
+            }
+            for one in state.turned_away
+        ],
     }
 
 
