@@ -375,8 +375,8 @@ def test_a_message_is_told_apart_by_its_id_and_read_as_json_or_text() -> None:
 
 
 def end(outcome: str, run: str = "first@1") -> Occurrence:
-    named = {"at": NOON, "scheduled_at": None, "parameters": {}, "chain": 0}
-    return outcome_occurrence(RunId(run), WorkflowName("first"), outcome, **named)  # type: ignore[arg-type]
+    named: dict[str, Any] = {"at": NOON, "scheduled_at": None, "parameters": {}, "chain": 0}
+    return outcome_occurrence(RunId(run), WorkflowName("first"), outcome, **named)
 
 
 @pytest.mark.parametrize(("wanted", "fit"), [("succeeded", [True, False, False]), ("any", [True, True, True])])
@@ -416,7 +416,8 @@ def test_a_signature_binds_address_time_delivery_and_body() -> None:
     for position in range(5):
         other: list[Any] = list(asked)
         other[position] = other[position] + (b"x" if position == 4 else "x")
-        assert not is_signed(b"secret", *other, right)
+        address, trigger, timestamp, delivery, body = other
+        assert not is_signed(b"secret", address, trigger, timestamp, delivery, body, right)
     assert not is_signed(b"other", *asked, right)
     assert not is_signed(b"secret", *asked, right + "0")
     assert not is_signed(b"secret", *asked, "")
