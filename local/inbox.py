@@ -18,6 +18,7 @@ from shared.bootstrap import LocalParts
 from shared.errors import Conflict, InvalidInput, RunfoldError, StoreUnavailable
 from shared.ids import digest_of, document_stream
 from shared.state.document import Upload
+from shared.usecases.calendars import RegisteredCalendar
 
 logger = logging.getLogger("runfold.inbox")
 
@@ -127,7 +128,8 @@ class Inbox:
         registered = control.upload(path.name, upload, data, by="inbox")
         if registered.changed:
             self._metrics.documents_registered += 1
-            logger.info("%s: %s version %d is live", path.name, registered.workflow, registered.version)
+            name = registered.calendar if isinstance(registered, RegisteredCalendar) else registered.workflow
+            logger.info("%s: %s version %d is live", path.name, name, registered.version)
 
 
 def _told(path: Path) -> str:

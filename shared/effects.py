@@ -436,9 +436,11 @@ def pending_of_workflow(
     if isinstance(state, NotRegistered):
         return []
     effects: list[Effect] = []
-    ticking = state.live is not None and state.pause is None and state.next_at is not None and state.next_at <= now
-    # Only where it surely changes something: a tick that changes nothing would ask for the next one.
-    if ticking or (state.waiting and not state.holders) or (state.held and state.live is None):
+    ticking = state.due_next is not None and state.due_next <= now
+    ready = any(not state.before_its_turn(one.request, now) for one in state.waiting)
+    # Room or a turn: whether it is the one of the two that was lacking, the document tells.
+    ready = ready and (not state.holders or state.next_start_at is not None)
+    if ticking or ready or (state.held and state.live is None):
         effects.append(TickWorkflow(state.name))
     for run, holder in sorted(state.holders.items()):
         if holder.displaced_by is not None:
@@ -453,8 +455,11 @@ def due_of_workflow(state: WorkflowState | NotRegistered, now: datetime) -> date
     if isinstance(state, NotRegistered):
         return None
     moments: list[datetime] = []
-    if state.live is not None and state.pause is None and state.next_at is not None:
-        moments.append(state.next_at if state.next_at > now else now + timedelta(seconds=1))
+    if state.due_next is not None:
+        moments.append(state.due_next if state.due_next > now else now + timedelta(seconds=1))
+    turn = state.turn_at(now) if state.live is not None else None
+    if turn is not None:
+        moments.append(turn)
     if state.holders or state.waiting or (state.held and state.live is None):
         moments.append(now + timedelta(seconds=CHECK_HOLDERS_SECONDS))
     return min(moments, default=None)

@@ -11,6 +11,7 @@ Three kinds are told apart by each class's `kind`: **observed** (a target or clo
 the API asked) and **decided** (ours). What-if replay keeps the first two and makes the third anew.
 """
 
+from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -372,6 +373,8 @@ class WatermarkMoved(_Event):
     until: AwareDatetime
     next_at: AwareDatetime | None = None
     """The next scheduled instant; None when there is none."""
+    stalled: bool = False
+    """As many runs wait as may, and `catchup: all` gives none up: what is due stays so until one is let in."""
 
 
 class RunAdmitted(_Event):
@@ -382,6 +385,8 @@ class RunAdmitted(_Event):
     request: RunRequested
     displaces: tuple[RunId, ...] = ()
     """Active runs that are cancelled to make way (`overlap: cancel_running`)."""
+    next_start_at: AwareDatetime | None = None
+    """No further scheduled run takes its turn before this (`starts_per_minute`); None without such a bound."""
 
 
 class RunHeld(_Event):
@@ -446,6 +451,22 @@ class InstantsMissed(_Event):
     reason: str
 
 
+class InstantsExcluded(_Event):
+    """Scheduled instants on one day that the schedule, or a calendar that it names, excludes: they become no runs."""
+
+    type: Literal["InstantsExcluded"] = "InstantsExcluded"
+    first_at: AwareDatetime
+    last_at: AwareDatetime
+    count: int
+    day: date
+    """The day that is excluded, in the zone of whoever names it."""
+    calendar: str = ""
+    """Empty when the schedule itself names the day."""
+    calendar_version: int = 0
+    """0 with a calendar: it was not there, so that nobody could know."""
+    reason: str
+
+
 class RunReleased(_Event):
     """A run ended: its place is free, and its success counts as the previous one from now on."""
 
@@ -454,6 +475,26 @@ class RunReleased(_Event):
     run: RunId
     outcome: Literal["succeeded", "failed", "cancelled", "lost"]
     scheduled_at: AwareDatetime | None = None
+
+
+# --- a calendar -------------------------------------------------------------------------------------------------------
+
+
+class CalendarRegistered(_Event):
+    """These are the calendar's days from now on."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["CalendarRegistered"] = "CalendarRegistered"
+    calendar: str
+    version: int
+    """From 1."""
+    days: tuple[str, ...]
+    """As `shared/workflow/days.py` reads them."""
+    timezone: str | None = None
+    description: str = ""
+    by: str = ""
+    source: str = ""
+    """The upload it came from, or how it was asked for."""
 
 
 # --- an upload --------------------------------------------------------------------------------------------------------
@@ -465,7 +506,11 @@ class DocumentAccepted(_Event):
     upload: str
     """What identifies this very upload: an ETag, a version id, a content hash."""
     workflow: WorkflowName
+    """Empty for a calendar."""
     document: Digest
+    """Of the document as it is kept; for a calendar, of its text in that form."""
+    calendar: str = ""
+    """The calendar that it is, when it is no workflow."""
 
 
 class DocumentRejected(_Event):
@@ -625,8 +670,10 @@ WorkflowEvent = (
     | TriggerMissed
     | InstantSkipped
     | InstantsMissed
+    | InstantsExcluded
     | RunReleased
 )
+CalendarEvent = CalendarRegistered
 DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
 BackfillEvent = (
     BackfillRequested
@@ -638,5 +685,7 @@ BackfillEvent = (
     | BackfillCancelled
     | BackfillFinished
 )
-KnownEvent = Annotated[RunEvent | WorkflowEvent | DocumentEvent | BackfillEvent, Field(discriminator="type")]
-Event = RunEvent | WorkflowEvent | DocumentEvent | BackfillEvent | UnknownEvent
+KnownEvent = Annotated[
+    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent, Field(discriminator="type")
+]
+Event = RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | UnknownEvent

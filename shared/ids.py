@@ -49,8 +49,12 @@ def backfill_stream(backfill: BackfillId) -> StreamName:
     return StreamName(f"backfill#{backfill}")
 
 
+def calendar_stream(name: str) -> StreamName:
+    return StreamName(f"calendar#{name}")
+
+
 def kind_of(stream: StreamName) -> str:
-    """The part before `#`: `run`, `workflow`, `document`, `backfill`."""
+    """The part before `#`: `run`, `workflow`, `calendar`, `document`, `backfill`."""
     return stream.partition("#")[0]
 
 

@@ -25,18 +25,22 @@ Instants are whole seconds between 1970 and 9999-12-30. Every search is bounded:
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from shared.workflow.cron import parse_cron
+from shared.workflow.days import Excluded, Exclusion
 from shared.workflow.timing import ClockChange, Schedule, period_seconds
 
 DUE_LIMIT_DEFAULT: Final = 10_000
 SEARCH_YEARS: Final = 400
 """How far `upcoming` and `previous` look. The Gregorian calendar, weekdays included, repeats after 400 years."""
+
+STRETCH_MAX: Final = 20_000
+"""Instants in one stretch: a fifth of a second of walking."""
 
 Note = Literal["", "gap_shifted", "overlap_first", "overlap_second"]
 
@@ -85,6 +89,99 @@ def latest(schedule: Schedule, after: datetime, until: datetime, count: int) -> 
 def count_between(schedule: Schedule, after: datetime, until: datetime, limit: int) -> int:
     """How many instants have `after < at <= until`, counting no further than `limit`."""
     return sum(1 for _ in islice(_forward(schedule, _next(after), _floor(until)), max(limit, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Instants that follow each other and are excluded for the same reason, or not excluded."""
+
+    first: datetime
+    last: datetime
+    count: int
+    excluded: Excluded | None
+
+
+def stretches(schedule: Schedule, after: datetime, until: datetime, exclusion: Exclusion) -> Iterator[Stretch]:
+    """Every instant with `after < at <= until`, ascending, in stretches of at most `STRETCH_MAX`. Walks them one by one: whoever
+    asks stops in time."""
+    first: datetime | None = None
+    last = after
+    count = 0
+    reason: Excluded | None = None
+    for fire in _forward(schedule, _next(after), _floor(until)):
+        at = _utc(fire.instant)
+        found = exclusion.of(at)
+        if first is not None and (found != reason or count == STRETCH_MAX):
+            yield Stretch(first, last, count, reason)
+            first, count = None, 0
+        if first is None:
+            first, reason = at, found
+        last = at
+        count += 1
+    if first is not None:
+        yield Stretch(first, last, count, reason)
+
+
+def latest_open(
+    schedule: Schedule, after: datetime, until: datetime, count: int, exclusion: Exclusion, *, looks: int
+) -> list[Instant]:
+    """As `latest`, without excluded instants; looks back over at most `looks` instants."""
+    walked = islice(_backward(schedule, _next(after), _floor(until)), looks)
+    kept = islice((fire for fire in walked if exclusion.of(_utc(fire.instant)) is None), max(count, 0))
+    return _instants(schedule, reversed(list(kept)))
+
+
+@dataclass(frozen=True, slots=True)
+class OddDay:
+    """A day on which a schedule does not simply do what it says."""
+
+    day: date
+    """In the schedule's zone."""
+    note: Note | Literal["gap_skipped", "excluded"]
+    first: datetime | None
+    """The first instant that is touched (UTC); None when there is none because of it."""
+    excluded: Excluded | None = None
+
+
+def odd_days(
+    schedule: Schedule, after: datetime, until: datetime, exclusion: Exclusion | None = None, *, limit: int
+) -> list[OddDay]:
+    """The days with instants that a change of the clocks moves, doubles or leaves out, or that are excluded for their date.
+
+    Costs what the odd days hold, not what lies between. Days that are excluded for their weekday are not odd.
+    """
+    zone = schedule.timezone
+    low, high = max(_floor(after), _FIRST), min(_floor(until), _LAST)
+    days = {_utc(change + by).date() for change, to in _changes(zone, low, high) for by in (to, to - 1)}
+    days |= {(_utc(change + to) - timedelta(days=1)).date() for change, to in _changes(zone, low, high)}
+    excluded = set(exclusion.dates(after, until)) if exclusion is not None else set()
+    found: list[OddDay] = []
+    for day in sorted(days | excluded):
+        found.extend(_odd(schedule, day, after, until, exclusion, changing=day in days))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _odd(
+    schedule: Schedule, day: date, after: datetime, until: datetime, exclusion: Exclusion | None, *, changing: bool
+) -> Iterator[OddDay]:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    # No zone is further from Greenwich than a day.
+    begin, end = max(after, midnight - timedelta(days=1)), min(until, midnight + timedelta(days=2))
+    made = schedule.model_copy(update={"dst": ClockChange(gap="run_after", overlap=schedule.dst.overlap)})
+    seen: set[str] = set()
+    for one in due(made if changing else schedule, begin, end):
+        if one.local.date() != day:
+            continue
+        reason = exclusion.of(one.at) if exclusion is not None else None
+        left_out = one.note == "gap_shifted" and schedule.dst.gap == "skip"
+        note: Note | Literal["gap_skipped", "excluded"] = "gap_skipped" if left_out else one.note
+        if reason is not None and not reason.weekday and not left_out:
+            note = "excluded"
+        if note and note not in seen:
+            seen.add(note)
+            yield OddDay(day, note, None if left_out else one.at, reason if note == "excluded" else None)
 
 
 def previous(schedule: Schedule, at: datetime) -> datetime | None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from functions.telemetry import Handler, doorway, logger_of, metrics_of
 from shared.errors import InvalidInput, Rejected
+from shared.usecases.calendars import RegisteredCalendar
 
 logger = logger_of("register")
 metrics = metrics_of("register")
@@ -65,6 +66,8 @@ def make_handler(uploads: Uploads, registry: Registry) -> Handler:
             logger.warning("refused: %s", reason)
             return {"rejected": key, "problems": 1}
         metrics.add_metric("DocumentsRegistered", "Count", 1)
+        if isinstance(registered, RegisteredCalendar):
+            return {"registered": registered.calendar, "version": registered.version}
         return {"registered": registered.workflow, "version": registered.version}
 
     return doorway(logger, metrics, handle)

@@ -266,14 +266,32 @@ WorkflowCommand = (
     | ReleaseRun
 )
 
+# --- to a calendar ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterCalendar:
+    """Make these the days of a calendar."""
+
+    calendar: str
+    days: tuple[str, ...]
+    timezone: str | None
+    description: str
+    by: str
+    source: str = ""
+
+
 # --- to an upload -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptDocument:
+    """`calendar` instead of `workflow` for what is a calendar."""
+
     upload: str
     workflow: WorkflowName
     document: Digest
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,4 +372,4 @@ class CancelBackfill:
 
 
 BackfillCommand = RequestBackfill | AdvanceBackfill | RecordRunEnd | PauseBackfill | ResumeBackfill | CancelBackfill
-Command = RunCommand | WorkflowCommand | DocumentCommand | BackfillCommand
+Command = RunCommand | WorkflowCommand | RegisterCalendar | DocumentCommand | BackfillCommand

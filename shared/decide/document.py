@@ -17,7 +17,14 @@ def decide_document(state: Upload, command: DocumentCommand) -> list[Event]:
         case AcceptDocument():
             if state.upload == command.upload and not state.problems and not state.removed:
                 return []
-            return [DocumentAccepted(upload=command.upload, workflow=command.workflow, document=command.document)]
+            return [
+                DocumentAccepted(
+                    upload=command.upload,
+                    workflow=command.workflow,
+                    document=command.document,
+                    calendar=command.calendar,
+                )
+            ]
         case RejectDocument():
             if state.upload == command.upload and not state.removed:
                 return []

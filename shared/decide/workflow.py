@@ -21,12 +21,25 @@ from shared.decide.commands import (
     UnregisterWorkflow,
     WorkflowCommand,
 )
+from shared.decide.instants import (
+    MISSED_COUNT_MAX,
+    Calendars,
+    ToExclude,
+    ToMiss,
+    ToRun,
+    begins_at,
+    exclusion_of,
+    no_calendars,
+    turn_spacing,
+    verdicts,
+)
 from shared.decide.run import PAYLOAD_BYTES_MAX, SLICE_BYTES, check_request, text_bytes
 from shared.decide.triggers import is_kept_out, missed, refused
 from shared.errors import InvalidInput, NotFound, Rejected
 from shared.events import (
     Event,
     HeldRunDropped,
+    InstantsExcluded,
     InstantSkipped,
     InstantsMissed,
     RunAdmitted,
@@ -44,7 +57,7 @@ from shared.ids import RunId, scheduled_run
 from shared.schedule import Instant
 from shared.secrecy import without_secrets
 from shared.state.run import Plans
-from shared.state.workflow import NotRegistered, WorkflowState, evolve_workflow
+from shared.state.workflow import HELD_MAX, NotRegistered, WorkflowState, evolve_workflow
 from shared.workflow.document import Workflow
 from shared.workflow.parameters import fill
 from shared.workflow.timing import Schedule
@@ -53,18 +66,23 @@ INSTANTS_SLICE = 100
 """Runs that one decision lets in or holds before it is cut."""
 TEXT_MAX = 1_000
 """Characters of a reason that go into an event."""
-MISFIRE_GRACE = timedelta(minutes=5)
-"""With `catchup: none`, an instant still becomes a run when it is dealt with this late: schedules and sweeps are not exact."""
-HELD_MAX = 1_000
-"""Runs that may wait to be let in; a schedule that outruns its workflow for ever must not grow without bound."""
+WALKED_MAX = 40_000
+"""Instants that one decision excludes or gives up one after the other before it is cut: half a second of walking."""
 
 
 class WorkflowDraft:
     """Events decided so far and the state they lead to, as `RunDraft` is for a run."""
 
-    def __init__(self, state: NotRegistered | WorkflowState, plans: Plans, now: datetime) -> None:
+    def __init__(
+        self,
+        state: NotRegistered | WorkflowState,
+        plans: Plans,
+        now: datetime,
+        calendars: Calendars = no_calendars,
+    ) -> None:
         self.state = state
         self.plans = plans
+        self.calendars = calendars
         # Clocks differ; a commit is never earlier than the one before it, and no watermark goes back.
         self.now = max(now, state.at) if isinstance(state, WorkflowState) else now
         self.events: list[Event] = []
@@ -99,10 +117,15 @@ class WorkflowDraft:
 
 
 def decide_workflow(
-    state: NotRegistered | WorkflowState, command: WorkflowCommand, *, now: datetime, plans: Plans
+    state: NotRegistered | WorkflowState,
+    command: WorkflowCommand,
+    *,
+    now: datetime,
+    plans: Plans,
+    calendars: Calendars = no_calendars,
 ) -> list[Event]:
     """What happens because of `command`. Raises `Rejected` (or `NotFound`) with the reason when it is not allowed."""
-    draft = WorkflowDraft(state, plans, now)
+    draft = WorkflowDraft(state, plans, now, calendars)
     decide_workflow_on(draft, command)
     return draft.events
 
@@ -219,10 +242,10 @@ def _aware(new: Schedule) -> datetime:
     return new.start if new.start.tzinfo is not None else new.start.replace(tzinfo=new.zone)
 
 
-def _move_watermark(draft: WorkflowDraft, until: datetime) -> None:
+def _move_watermark(draft: WorkflowDraft, until: datetime, *, stalled: bool = False) -> None:
     document = draft.document()
     following = schedule.upcoming(document.schedule, until, 1) if document.schedule is not None else []
-    draft.emit(WatermarkMoved(until=until, next_at=following[0].at if following else None))
+    draft.emit(WatermarkMoved(until=until, next_at=following[0].at if following else None, stalled=stalled))
 
 
 def _deal_with_due(draft: WorkflowDraft, *, paused: datetime | None = None) -> None:
@@ -234,40 +257,42 @@ def _deal_with_due(draft: WorkflowDraft, *, paused: datetime | None = None) -> N
     rule = document.schedule
     assert rule is not None
     assert state.watermark is not None
-    wanted = _wanted(rule, state.watermark, draft.now, paused)
-    why = "the workflow was paused" if paused is not None else "nothing was there to start it"
-    missed_until = wanted[0].at - timedelta(seconds=1) if wanted else draft.now
-    _record_missed(draft, rule, state.watermark, missed_until, f"{why}; catchup is {rule.catchup}")
-    largest = 0
-    for position, instant in enumerate(wanted):
-        if position and not (draft.room and draft.bytes + largest < SLICE_BYTES):
+    dealt, walked, largest = state.watermark, 0, 0
+    exclusion = exclusion_of(rule, draft.calendars)
+    for verdict in verdicts(rule, state.watermark, draft.now, paused, exclusion):
+        if draft.registered.is_full and rule.catchup == "all":
+            # None of them is to be lost: they stay due, and are dealt with as those who wait are let in.
+            if dealt > state.watermark or not state.stalled:
+                _move_watermark(draft, dealt, stalled=True)
+            return
+        if dealt > state.watermark and not (draft.room and draft.bytes + largest < SLICE_BYTES and walked < WALKED_MAX):
             # The watermark stops at the last instant dealt with; the next command goes on from there.
             draft.truncated = True
-            _move_watermark(draft, wanted[position - 1].at)
+            _move_watermark(draft, dealt)
             return
         before = draft.bytes
-        _admit_scheduled(draft, document, instant)
+        match verdict:
+            case ToRun(instant):
+                _admit_scheduled(draft, document, instant)
+                dealt = instant.at
+            case ToMiss(first, last, count, reason):
+                draft.emit(InstantsMissed(first_at=first, last_at=last, count=count, reason=reason))
+                dealt, walked = last, walked + (count if exclusion is not None else 0)
+            case ToExclude(first, last, count, excluded):
+                draft.emit(
+                    InstantsExcluded(
+                        first_at=first,
+                        last_at=last,
+                        count=count,
+                        day=excluded.day,
+                        calendar=excluded.calendar,
+                        calendar_version=excluded.version,
+                        reason=excluded.reason,
+                    )
+                )
+                dealt, walked = last, walked + count
         largest = max(largest, draft.bytes - before)
     _move_watermark(draft, draft.now)
-
-
-def _wanted(rule: Schedule, after: datetime, now: datetime, paused: datetime | None) -> list[Instant]:
-    """The instants that become runs, by the catch-up policy, ascending; always the newest part of what is due."""
-    if rule.at is not None:
-        return schedule.due(rule, after, now, limit=1)
-    match rule.catchup:
-        case "none":
-            # Being late is forgiven to clocks and sweeps; a pause was meant.
-            earliest = now - MISFIRE_GRACE if paused is None else now
-            return schedule.latest(rule, max(after, earliest), now, rule.catchup_max)
-        case "latest":
-            return schedule.latest(rule, after, now, 1)
-        case "all":
-            return schedule.latest(rule, after, now, rule.catchup_max)
-
-
-MISSED_COUNT_MAX = 100_000
-"""Beyond this many, missed instants are no longer counted exactly."""
 
 
 def _record_missed(draft: WorkflowDraft, rule: Schedule, after: datetime, until: datetime, reason: str) -> None:
@@ -298,6 +323,9 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
         draft.emit(InstantSkipped(scheduled_at=instant.at, reason=_short(f"no parameters to run with: {invalid}")))
         return
     start, end = schedule.interval_of(document.schedule, instant.at)
+    rule = document.schedule
+    spacing = turn_spacing(rule)
+    begin = begins_at(rule, state.name, instant.at, draft.now)
     request = RunRequested(
         run=scheduled_run(state.name, instant.at),
         workflow=state.name,
@@ -309,6 +337,7 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
         interval_start=start,
         interval_end=end,
         previous_success_at=state.previous_success_at,
+        start_after=begin if begin > draft.now else None,
         admitted=True,
     )
     if state.knows(request.run):
@@ -320,7 +349,7 @@ def _admit_scheduled(draft: WorkflowDraft, document: Workflow, instant: Instant)
         return
     limit = limit_of(document)
     if limit is None or len(state.holders) < limit:
-        _admit_or_wait(draft, request, limit)
+        _admit_or_wait(draft, request, limit, spacing)
         return
     match document.overlap:
         case "skip":
@@ -345,16 +374,32 @@ def limit_of(document: Workflow) -> int | None:
     return None if document.overlap == "allow" else 1
 
 
-def _admit_or_wait(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> None:
-    if draft.registered.waiting and limit is not None:
-        # Whoever waited longer goes first.
+def _admit_or_wait(
+    draft: WorkflowDraft, request: RunRequested, limit: int | None, spacing: timedelta | None = None
+) -> None:
+    state = draft.registered
+    ahead = [one for one in state.waiting if spacing is not None or not state.before_its_turn(one.request, draft.now)]
+    if ahead and (limit is not None or spacing is not None):
+        # Whoever waited longer goes first; but who waits for a turn of the schedule keeps nobody from what is asked for.
         _hold(draft, request, limit)
+    elif spacing is not None and state.before_its_turn(request, draft.now):
+        _hold(draft, request, None)
     else:
-        draft.emit(RunAdmitted(run=request.run, request=request))
+        draft.emit(_admitted(draft, request, spacing))
+
+
+def _admitted(draft: WorkflowDraft, request: RunRequested, spacing: timedelta | None) -> RunAdmitted:
+    """Let in, and to begin at its turn where scheduled runs begin one by one."""
+    if spacing is None or request.trigger != "schedule":
+        return RunAdmitted(run=request.run, request=request)
+    turn = max(draft.registered.next_start_at or draft.now, draft.now)
+    if turn > (request.start_after or draft.now):
+        request = request.model_copy(update={"start_after": turn})
+    return RunAdmitted(run=request.run, request=request, next_start_at=turn + spacing)
 
 
 def _hold(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> None:
-    """`limit` None: what holds it is the pause."""
+    """`limit` None: what holds it is the pause, or that its turn has not come."""
     state = draft.registered
     if len(state.held) >= HELD_MAX:
         reason = f"{HELD_MAX} runs are waiting already"
@@ -365,7 +410,14 @@ def _hold(draft: WorkflowDraft, request: RunRequested, limit: int | None) -> Non
             raise Rejected(reason)
         draft.emit(InstantSkipped(scheduled_at=request.scheduled_at, reason=reason))
         return
-    reason = f"{limit} active at once: {_named(state.holders)}" if limit is not None else "the workflow is paused"
+    if limit is not None and len(state.holders) >= limit:
+        reason = f"{limit} active at once: {_named(state.holders)}"
+    elif request.trigger == "schedule" and state.next_start_at is not None:
+        reason = "starts_per_minute: it waits for its turn"
+    elif limit is None:
+        reason = "the workflow is paused"
+    else:
+        reason = "others have waited longer"
     draft.emit(RunHeld(run=request.run, request=request, reason=reason))
 
 
@@ -393,6 +445,8 @@ def _admit_on_request(draft: WorkflowDraft, request: RunRequested) -> None:
 def _let_in(draft: WorkflowDraft) -> None:
     """Admit those who wait while there is room; after the end of the workflow, tell them that they wait in vain."""
     state = draft.registered
+    rule = draft.document().schedule if state.live is not None else None
+    spacing = turn_spacing(rule) if rule is not None else None
     for held in state.held if state.live is None else state.waiting:
         state = draft.registered
         event: Event
@@ -402,9 +456,18 @@ def _let_in(draft: WorkflowDraft) -> None:
             limit = limit_of(draft.document())
             if limit is not None and len(state.holders) >= limit:
                 return
-            # What succeeded while it waited counts.
-            request = held.request.model_copy(update={"previous_success_at": state.previous_success_at})
-            event = RunAdmitted(run=held.run, request=request)
+            if spacing is not None and state.before_its_turn(held.request, draft.now):
+                # Behind it may stand one that somebody asked for.
+                continue
+            # What succeeded while it waited counts, and a beginning that has passed meanwhile does not.
+            start = held.request.start_after
+            request = held.request.model_copy(
+                update={
+                    "previous_success_at": state.previous_success_at,
+                    "start_after": start if start is not None and start > draft.now else None,
+                }
+            )
+            event = _admitted(draft, request, spacing)
         if draft.events and not draft.room_for(event):
             draft.truncated = True
             return

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from shared import schedule
-from shared.decide.workflow import MISFIRE_GRACE, limit_of
+from shared.decide.instants import MISFIRE_GRACE
+from shared.decide.workflow import limit_of
 from shared.events import Event, HeldRunDropped, InstantSkipped, InstantsMissed
 from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason

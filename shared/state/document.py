@@ -20,6 +20,8 @@ class Upload:
     problems: tuple[str, ...] = ()
     """Of the newest content; empty when it is good."""
     removed: bool = False
+    calendar: str = ""
+    """The calendar that the last good content is, when it is no workflow."""
 
 
 def fold_document(events: Iterable[tuple[datetime, Event]], state: Upload = Upload()) -> Upload:
@@ -27,11 +29,11 @@ def fold_document(events: Iterable[tuple[datetime, Event]], state: Upload = Uplo
     for at, event in events:
         match event:
             case DocumentAccepted():
-                state = Upload(event.upload, at, event.workflow)
+                state = Upload(event.upload, at, event.workflow or None, calendar=event.calendar)
             case DocumentRejected():
-                state = Upload(event.upload, at, state.workflow, event.problems)
+                state = Upload(event.upload, at, state.workflow, event.problems, calendar=state.calendar)
             case DocumentRemoved():
-                state = Upload(event.upload, at, state.workflow, removed=True)
+                state = Upload(event.upload, at, state.workflow, removed=True, calendar=state.calendar)
             case UnknownEvent():
                 raise UnknownEvents(f"an event of type {event.type} is newer than this code")
             case _:

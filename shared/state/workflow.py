@@ -4,7 +4,7 @@ place. Folded from the stream `workflow#<name>`; the rules stand in `decide/work
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from immutables import Map
@@ -13,6 +13,7 @@ from shared.errors import CorruptStream, UnknownEvents
 from shared.events import (
     Event,
     HeldRunDropped,
+    InstantsExcluded,
     InstantSkipped,
     InstantsMissed,
     RunAdmitted,
@@ -29,6 +30,11 @@ from shared.events import (
     WorkflowUnregistered,
 )
 from shared.ids import Digest, RunId, WorkflowName
+
+HELD_MAX = 1_000
+"""Runs that may wait to be let in; a schedule that outruns its workflow for ever must not grow without bound."""
+TURNS_AHEAD = timedelta(seconds=90)
+"""Runs whose turn comes within this are let in at once, to begin at their turn: a sweep comes once a minute, and may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class WorkflowState:
     """Scheduled instants up to here are dealt with."""
     next_at: datetime | None = None
     """The next scheduled instant of the live version."""
+    stalled: bool = False
+    """Instants that are due stay so, as long as nobody more can wait."""
     holders: "Map[RunId, Holder]" = Map()  # noqa: RUF009  (immutable)
     held: tuple[Held, ...] = ()
     """In the order in which they will be let in."""
@@ -116,6 +124,8 @@ class WorkflowState:
     """The latest scheduled instant whose run succeeded."""
     turned_away: tuple[TurnedAway, ...] = ()
     """Events that became no run, the newest last; at most `TURNED_AWAY_KEPT`."""
+    next_start_at: datetime | None = None
+    """The next turn of a scheduled run, where `starts_per_minute` spaces them; None as long as nothing does."""
 
     def version(self, number: int) -> Version | None:
         """The version of that number; numbers are dense from 1."""
@@ -127,6 +137,32 @@ class WorkflowState:
         if self.pause is None:
             return self.held
         return tuple(one for one in self.held if one.request.trigger not in ("schedule", "event"))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more can wait."""
+        return len(self.held) >= HELD_MAX
+
+    @property
+    def due_next(self) -> datetime | None:
+        """The next scheduled instant, if it is dealt with as soon as it comes."""
+        if self.live is None or self.pause is not None or (self.stalled and self.is_full):
+            return None
+        return self.next_at
+
+    def before_its_turn(self, request: RunRequested, now: datetime) -> bool:
+        """Whether a run must wait, whatever room there is, because scheduled runs are let in one by one."""
+        if request.trigger != "schedule" or self.next_start_at is None:
+            return False
+        return self.next_start_at - now >= TURNS_AHEAD
+
+    def turn_at(self, now: datetime) -> datetime | None:
+        """When the first of those who wait is let in by time alone; None if it is not time that keeps them."""
+        if not self.waiting or self.next_start_at is None:
+            return None
+        early = all(self.before_its_turn(one.request, now) for one in self.waiting)
+        # One second later than the first moment that is not too early: rows and clocks are not exact.
+        return self.next_start_at - TURNS_AHEAD + timedelta(seconds=1) if early else None
 
     def knows(self, run: RunId) -> bool:
         """Whether the run holds a place or waits for one."""
@@ -159,15 +195,17 @@ def evolve_workflow(state: NotRegistered | WorkflowState, event: Event, at: date
         case WorkflowState(pause=Pause()), WorkflowResumed():
             return replace(state, pause=None, at=at)
         case WorkflowState(), WatermarkMoved():
-            return replace(state, watermark=event.until, next_at=event.next_at, at=at)
-        case WorkflowState(), InstantSkipped() | InstantsMissed():
+            return replace(state, watermark=event.until, next_at=event.next_at, stalled=event.stalled, at=at)
+        case WorkflowState(), InstantSkipped() | InstantsMissed() | InstantsExcluded():
             return replace(state, at=at)
         case WorkflowState(), RunAdmitted() if event.run not in state.holders:
             holders = state.holders.set(event.run, Holder(at, event.request.scheduled_at, event.request))
             for displaced in event.displaces:
                 if displaced in holders:
                     holders = holders.set(displaced, replace(holders[displaced], displaced_by=event.run))
-            return replace(state, holders=holders, held=_without(state.held, event.run), at=at)
+            turn = event.next_start_at if event.next_start_at is not None else state.next_start_at
+            held = _without(state.held, event.run)
+            return replace(state, holders=holders, held=held, next_start_at=turn, at=at)
         case WorkflowState(), RunHeld() if not state.knows(event.run):
             return replace(state, held=(*state.held, Held(event.run, event.request, at, event.reason)), at=at)
         case WorkflowState(), HeldRunDropped() if any(one.run == event.run for one in state.held):

@@ -31,6 +31,7 @@ from shared.ids import (
     JobName,
     RunId,
     WorkflowName,
+    digest_of,
     document_stream,
     fresh_run,
     is_name,
@@ -44,9 +45,11 @@ from shared.ports import Documents
 from shared.secrecy import without_secrets
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
-from shared.usecases.documents import difference, read_document
+from shared.usecases.calendars import RegisteredCalendar, register_calendar, unknown_calendars
+from shared.usecases.documents import difference, read_any, read_document
 from shared.usecases.transact import Transact
 from shared.usecases.triggers import check_no_ring
+from shared.workflow.calendar import Calendar
 from shared.workflow.document import Workflow
 from shared.workflow.parameters import fill, is_declared
 from shared.workflow.reading import canonical
@@ -97,6 +100,9 @@ class Control:
 
     def register_document(self, document: Workflow, *, by: str, source: str) -> Registered:
         check_no_ring(self._transact.loader, document)
+        unknown = tuple(unknown_calendars(self._transact.loader, document))
+        if unknown:
+            raise InvalidInput(unknown)
         digest = self._documents.put(canonical(document))
         return self._make_live(WorkflowName(document.name), digest, by=by, source=source)
 
@@ -126,6 +132,10 @@ class Control:
         )
         return Registered(workflow, state.live.number, bool(decided.events), tuple(differences))
 
+    def register_calendar(self, calendar: Calendar, *, by: str, source: str) -> RegisteredCalendar:
+        """Make these the days of a calendar; schedules that name it follow it from their next instant on."""
+        return register_calendar(self._transact, calendar, by=by, source=source)
+
     def unregister(self, workflow: WorkflowName, *, by: str, reason: str = "") -> None:
         self._to_workflow(workflow, UnregisterWorkflow(by, reason), by)
 
@@ -152,20 +162,25 @@ class Control:
 
     # Uploads.
 
-    def upload(self, key: str, upload: str, data: bytes, *, by: str) -> Registered:
-        """Register what was uploaded under `key`; good or bad, the upload's own stream remembers what became of it.
+    def upload(self, key: str, upload: str, data: bytes, *, by: str) -> Registered | RegisteredCalendar:
+        """Register what was uploaded under `key`, a workflow or a calendar; good or bad, the upload's own stream remembers what
+        became of it.
 
         `InvalidInput` when it is bad: the last good version stays live.
         """
         stream = document_stream(key)
         try:
-            document = read_document(data, name=key)
-            check_no_ring(self._transact.loader, document)
+            document = read_any(data, name=key)
+            if isinstance(document, Calendar):
+                calendar = self.register_calendar(document, by=by, source=key)
+                accept = AcceptDocument(upload, WorkflowName(""), digest_of(data), calendar.calendar)
+                self._transact(stream, accept, by=by, cause=f"upload:{upload}")
+                return calendar
+            registered = self.register_document(document, by=by, source=key)
         except InvalidInput as invalid:
             problems = tuple(str(problem) for problem in invalid.problems)
             self._transact(stream, RejectDocument(upload, problems), by=by, cause=f"upload:{upload}")
             raise
-        registered = self.register_document(document, by=by, source=key)
         digest = self._live_digest(registered.workflow)
         command = AcceptDocument(upload, registered.workflow, digest)
         self._transact(stream, command, by=by, cause=f"upload:{upload}")

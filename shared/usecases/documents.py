@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from shared import template
 from shared.errors import InvalidInput, Problem
 from shared.usecases.rendering import TEMPLATED
+from shared.workflow.calendar import Calendar, read_calendar
 from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
 from shared.workflow.document import SsmJob, Workflow
 from shared.workflow.nearest import shown
@@ -42,6 +43,11 @@ def read_document(data: bytes, *, name: str) -> Workflow:
     if problems or examined.workflow is None:
         raise InvalidInput(bounded(problems, examined.total + len(found)))
     return examined.workflow
+
+
+def read_any(data: bytes, *, name: str) -> Workflow | Calendar:
+    """Whichever of the documents that people write a text is. Raises InvalidInput with every problem."""
+    return read_calendar(data, name=name) or read_document(data, name=name)
 
 
 def difference(old: Workflow, new: Workflow) -> list[str]:

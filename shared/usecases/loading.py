@@ -21,26 +21,32 @@ from shared.ids import (
     StreamName,
     WorkflowName,
     backfill_stream,
+    calendar_stream,
     kind_of,
     run_stream,
+    subject_of,
     workflow_stream,
 )
 from shared.ports import FIRST_HASH, PAGE_MAX, Documents, EventStore, Record, Snapshot, Snapshots
 from shared.state import snapshot
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
+from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
 from shared.state.run import FOLD_VERSION, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
+from shared.workflow.days import CalendarDays
 from shared.workflow.plan import Plan, compile_plan
 from shared.workflow.reading import load as load_document
 
-State = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
+State = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
 
 PLANS_MAX = 256
 """Compiled documents kept in memory."""
 SNAPSHOT_EVERY = 500
 """Commits between snapshots: reading that many takes a few milliseconds, so fewer are not worth a write."""
 
+CALENDARS_KEPT_MAX = 256
+"""Calendars of which a process remembers what it read; forgetting costs reading them again."""
 SNAPSHOTS_REMEMBERED_MAX = 10_000
 """Streams of which a process remembers how far it kept them; forgetting costs a write too many."""
 
@@ -88,6 +94,8 @@ def empty_state(stream: StreamName) -> State:
             return NotRequested()
         case "workflow":
             return NotRegistered()
+        case "calendar":
+            return CalendarState()
         case "document":
             return Upload()
         case "backfill":
@@ -107,6 +115,7 @@ class Loader:
         self._lately = lately or events.read
         self._snapshots = snapshots
         self._kept_versions: dict[StreamName, int] = {}
+        self._calendars: dict[str, Loaded] = {}
         self.plans = plans
 
     def load(self, stream: StreamName, known: Loaded | None = None, *, lately: bool = False) -> Loaded:
@@ -163,6 +172,27 @@ class Loader:
             raise NotFound(f"there is no backfill {backfill}")
         return state
 
+    def calendar(self, name: str) -> CalendarState:
+        """The newest state of a calendar; of version 0 if there is none."""
+        loaded = self.load(calendar_stream(name), self._calendars.get(name))
+        assert isinstance(loaded.state, CalendarState)
+        if loaded.version:
+            if len(self._calendars) >= CALENDARS_KEPT_MAX:
+                self._calendars.clear()
+            self._calendars[name] = loaded
+        return loaded.state
+
+    def calendar_days(self, name: str) -> CalendarDays | None:
+        """What schedules are told of a calendar; None if there is none."""
+        return self.calendar(name).days_now()
+
+    def calendars(self, *, after: str = "") -> Iterator[str]:
+        """The names of all calendars that come after one, in order."""
+        after = calendar_stream(after) if after else ""
+        while page := self._events.streams("calendar", after=after, limit=PAGE_MAX):
+            yield from map(subject_of, page)
+            after = page[-1]
+
     def keep_snapshot(self, loaded: Loaded) -> None:
         """Keep what was folded if enough was stored since this process kept the last, so that the next cold reader begins there."""
         if self._snapshots is None or not isinstance(loaded.state, Run):
@@ -218,6 +248,8 @@ def fold_records(records: list[Record], state: State, plans: PlanCache) -> State
             return fold(pairs, plans, state)
         case NotRegistered() | WorkflowState():
             return fold_workflow(pairs, state)
+        case CalendarState():
+            return fold_calendar(pairs, state)
         case Upload():
             return fold_document(pairs, state)
         case NoBackfill() | BackfillState():

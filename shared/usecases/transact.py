@@ -14,7 +14,8 @@ from threading import Lock
 
 from shared.codec import record_of
 from shared.decide.backfill import BackfillDraft, decide_backfill_on
-from shared.decide.commands import AdvanceBackfill, Command, RecordReport
+from shared.decide.calendar import CalendarDraft
+from shared.decide.commands import AdvanceBackfill, Command, RecordReport, Tick
 from shared.decide.document import DocumentDraft
 from shared.decide.lateness import moments as moments_of_pace
 from shared.decide.run import RunDraft, decide_on
@@ -44,6 +45,7 @@ from shared.events import Event, RunReopened, RunRequested
 from shared.ids import CommitId, StreamName
 from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.backfill import BackfillState, NoBackfill
+from shared.state.calendar import CalendarState
 from shared.state.document import Upload
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
@@ -90,7 +92,7 @@ class Rhythm:
 TO_THE_SECOND = Rhythm()
 """One machine: a row costs microseconds."""
 
-Draft = RunDraft | WorkflowDraft | DocumentDraft | BackfillDraft
+Draft = RunDraft | WorkflowDraft | CalendarDraft | DocumentDraft | BackfillDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +343,9 @@ def _draft(state: State, loader: Loader, now: datetime) -> Draft:
         case NotRequested() | Run():
             return RunDraft(state, loader.plans, now)
         case NotRegistered() | WorkflowState():
-            return WorkflowDraft(state, loader.plans, now)
+            return WorkflowDraft(state, loader.plans, now, loader.calendar_days)
+        case CalendarState():
+            return CalendarDraft(state, now)
         case Upload():
             return DocumentDraft(state, now)
         case NoBackfill() | BackfillState():
@@ -355,7 +359,7 @@ def _decide_on(draft: Draft, command: Command) -> None:
             decide_on(draft, command)  # type: ignore[arg-type]
         case WorkflowDraft():
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
-        case DocumentDraft():
+        case CalendarDraft() | DocumentDraft():
             draft.decide(command)  # type: ignore[arg-type]
         case BackfillDraft():
             decide_backfill_on(draft, command)  # type: ignore[arg-type]
@@ -404,8 +408,12 @@ def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> 
             ]
             return pending_of_jobs(state, jobs, now)
         case WorkflowState():
-            # A look at holders answers with commands that may change nothing, and would hand over the next look, and so on for ever.
-            return [effect for effect in pending_of_workflow(state, now) if not isinstance(effect, CheckHolders)]
+            # A look at holders answers with commands that may change nothing, and would hand over the next look, and so on for ever;
+            # so would a tick that found no room.
+            again = pending_of_workflow(state, now)
+            if any(isinstance(command, Tick) for command in commands):
+                again = [effect for effect in again if not isinstance(effect, TickWorkflow)]
+            return [effect for effect in again if not isinstance(effect, CheckHolders)]
         case BackfillState():
             # Nor does going on, when another was faster: he goes on.
             if any(isinstance(command, AdvanceBackfill) for command in commands):

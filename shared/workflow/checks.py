@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.errors import Problem
 from shared.secrecy import secret_places
-from shared.workflow.document import EcsJob, EmrJob, Input, Output, SsmJob
+from shared.workflow.document import EcsJob, EmrJob, Input, Output, SsmJob, Workflow
 from shared.workflow.graph import Graph
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import path_of
@@ -326,6 +326,21 @@ def _producers(jobs: Sequence[AnyJob | None]) -> dict[str, int]:
         for output in job.outputs if job is not None else ():
             producers[output.path] = producers.get(output.path, 0) | 1 << position
     return producers
+
+
+# -- the schedule -------------------------------------------------------------------------------------------------
+
+
+def check_schedule(workflow: Workflow) -> Iterator[Problem]:
+    """What the schedule says that the rest of the workflow makes void."""
+    if workflow.schedule is None:
+        return
+    if workflow.schedule.starts_per_minute is not None and workflow.overlap in ("skip", "cancel_running"):
+        yield Problem(
+            "schedule.starts_per_minute",
+            f"spaces runs, and with `overlap` {workflow.overlap} no two of them come one after the other",
+            'leave it out, or write "overlap": "queue" or "allow"',
+        )
 
 
 # -- by type ------------------------------------------------------------------------------------------------------

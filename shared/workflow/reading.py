@@ -15,7 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from shared.errors import InvalidInput, Problem
 from shared.workflow import defaults as merging
 from shared.workflow import parameters
-from shared.workflow.checks import AnyJob, Rest, check, check_rests, check_secrets, is_reference
+from shared.workflow.checks import (
+    AnyJob,
+    Rest,
+    check,
+    check_rests,
+    check_schedule,
+    check_secrets,
+    is_reference,
+)
 from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, Defaults, Job, Workflow
 from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
@@ -106,6 +114,7 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     told = {problem.path for problem in problems}
     problems += [problem for problem in graph.problems if problem.path not in told]
     problems += check(jobs, graph, nearest)
+    problems += check_schedule(workflow) if workflow is not None else ()
     told = {problem.path for problem in problems}
     problems += [one for one in check_rests(rests, graph, nearest) if one.path not in told]
     told = {problem.path for problem in problems}

@@ -17,10 +17,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from shared.workflow.cron import CronError, parse_cron
+from shared.workflow.days import Exclude
 
 CATCHUP_MAX_DEFAULT: Final = 100
 CATCHUP_MAX_LIMIT: Final = 10_000
 """Runs started at once for instants that were missed; as many as one decision may lead to."""
+JITTER_SECONDS_MAX: Final = 86_400
+"""A day: whoever wants runs further from their instants wants other instants."""
+MISFIRE_MINUTES_MAX: Final = 366 * 24 * 60
+STARTS_PER_MINUTE_MAX: Final = 1_000
 PERIOD_SECONDS_MAX: Final = 36_525 * 86_400
 """A hundred years: longer is a typo."""
 YEAR_FIRST: Final = 1970
@@ -169,7 +174,8 @@ def _zone_names() -> dict[str, str]:
     return by_spelling | {name.lower(): name for name in names}
 
 
-def _read_timezone(value: object) -> object:
+def read_timezone(value: object) -> object:
+    """The IANA name it is; raises what pydantic takes for an error, with the nearest name."""
     if not isinstance(value, str):
         raise _wrong(f"timezone {_shown(value)} is not a name: write an IANA name such as Europe/Berlin or UTC")
     try:
@@ -193,6 +199,19 @@ def _read_catchup_max(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= CATCHUP_MAX_LIMIT:
         return value
     raise _wrong(f"catchup_max {_shown(value)} is out of range: write a whole number from 1 to {CATCHUP_MAX_LIMIT}")
+
+
+def _whole(name: str, least: int, most: int) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+            return value
+        raise _wrong(f"{name} {_shown(value)} is out of range: write a whole number from {least} to {most}")
+
+    return read
+
+
+def _whole_schema(least: int, most: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, {"type": "null"}]})
 
 
 def _moment_schema(example: str) -> WithJsonSchema:
@@ -288,7 +307,7 @@ class Schedule(_Model):
     ] = None
     """One instant, once. Without an offset: wall time in `timezone`."""
 
-    timezone: Annotated[str, BeforeValidator(_read_timezone)] = Field(
+    timezone: Annotated[str, BeforeValidator(read_timezone)] = Field(
         default="UTC", examples=["Europe/Berlin", "America/New_York"]
     )
     """The IANA time zone of every wall time in this schedule."""
@@ -314,6 +333,29 @@ class Schedule(_Model):
     """At most this many missed instants are run with `catchup: all`: the most recent ones."""
     dst: ClockChange = ClockChange()
     """What to do with times of day that a change of the clocks leaves out or shows twice."""
+    exclude: Exclude | None = None
+    """Days on which nothing runs. Their instants are skipped, each with the day and the calendar that names it."""
+    misfire_minutes: Annotated[
+        int | None,
+        BeforeValidator(_whole("misfire_minutes", 1, MISFIRE_MINUTES_MAX)),
+        _whole_schema(1, MISFIRE_MINUTES_MAX),
+    ] = None
+    """How late an instant may still become a run; later it is missed. Absent: 5 minutes with `catchup: none`, and any time
+    otherwise."""
+    jitter_seconds: Annotated[
+        int | None,
+        BeforeValidator(_whole("jitter_seconds", 1, JITTER_SECONDS_MAX)),
+        _whole_schema(1, JITTER_SECONDS_MAX),
+    ] = None
+    """Each run begins up to this many seconds after its instant, always the same for the same workflow and instant, so that a
+    thousand schedules of midnight do not all begin at midnight. The instant and the run's id stay."""
+    starts_per_minute: Annotated[
+        int | None,
+        BeforeValidator(_whole("starts_per_minute", 1, STARTS_PER_MINUTE_MAX)),
+        _whole_schema(1, STARTS_PER_MINUTE_MAX),
+    ] = None
+    """At most this many scheduled runs are let in a minute, evenly spaced; the others wait in order. It tames what `catchup` brings
+    after an outage."""
 
     @model_validator(mode="before")
     @classmethod

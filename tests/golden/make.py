@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import codec
+from shared.decide.calendar import CalendarDraft
 from shared.decide.commands import (
     AcceptDocument,
     AdmitRun,
@@ -35,6 +36,7 @@ from shared.decide.commands import (
     RecordStopSent,
     RecordUnheard,
     RefuseEvent,
+    RegisterCalendar,
     RejectDocument,
     ReleaseClaim,
     RemoveDocument,
@@ -64,6 +66,7 @@ from shared.events import (
 )
 from shared.ids import BackfillId, Digest, JobName, RunId, WorkflowName, instant_run
 from shared.state.backfill import NoBackfill, fold_backfill
+from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
 from shared.state.run import FOLD_VERSION, NotRequested, Plans, Run, fold
 from shared.state.snapshot import dump
@@ -74,6 +77,7 @@ from tests.golden.seen import AnyState, seen
 from tests.rules.sentences import (
     NOON,
     WORKFLOW,
+    calendar,
     claim,
     days,
     document,
@@ -194,6 +198,41 @@ def an_uploads_life() -> tuple[list[Plan], Commits]:
         commits.append((draft.now, tuple(draft.events)))
         state = draft.state
     return [], commits
+
+
+def odd_days() -> tuple[list[Plan], Commits]:
+    """Excluded days by the schedule and by calendars, there and not; turns that spread an outage; a queue that is full."""
+    calendar("bank-holidays", "2026-03-04", version=3)
+    rule = {"cron": "0 13 * * *", "catchup": "all", "starts_per_minute": 1}
+    rule |= {"exclude": {"days": ["2026-03-03"], "calendars": ["bank-holidays"]}}
+    lost = {**rule, "exclude": {"calendars": ["nobody-has-it"]}}
+    one, two = document(job("load"), schedule=rule), document(job("load"), schedule=lost)
+    story = given_workflow(register(one), days(8), Tick(), minutes(1), Tick(), register(two), days(1), Tick())
+    full = fact(WatermarkMoved, until=story.now, next_at=story.now, stalled=True)
+    return [one, two], list(story.given(full, days(1), Tick()).history)
+
+
+def a_calendars_life() -> tuple[list[Plan], Commits]:
+    commits: Commits = []
+    state = CalendarState()
+    for number, command in enumerate(
+        (
+            RegisterCalendar("bank-holidays", ("2026-12-25", "01-01"), "Europe/Berlin", "of größe", "ada", "x.json"),
+            RegisterCalendar("bank-holidays", ("saturday", "2026-12-24/2027-01-01"), None, "", "", ""),
+            RegisterCalendar("bank-holidays", (), None, "", "", ""),
+        )
+    ):
+        draft = CalendarDraft(state, NOON + minutes(number))
+        draft.decide(command)
+        commits.append((draft.now, tuple(draft.events)))
+        state = draft.state
+    return [], commits
+
+
+def an_uploaded_calendar() -> tuple[list[Plan], Commits]:
+    draft = DocumentDraft(Upload(), NOON)
+    draft.decide(AcceptDocument("etag-1", WorkflowName(""), Digest("d" * 64), "bank-holidays"))
+    return [], [(NOON, tuple(draft.events))]
 
 
 def every_end() -> tuple[list[Plan], Commits]:
@@ -520,12 +559,15 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,
     "workflow-started-by-events": started_by_events,
+    "workflow-odd-days": odd_days,
+    "calendar-a-life": a_calendars_life,
     "document-a-life": an_uploads_life,
     "run-of-a-backfill": of_a_backfill,
     "backfill-what-was-missed": what_was_missed,
     "backfill-what-failed": what_failed,
     "backfill-cancelled": a_cancelled_backfill,
     "backfill-without-words": a_backfill_without_words,
+    "document-a-calendar": an_uploaded_calendar,
 }
 
 
@@ -549,9 +591,13 @@ def plans_of(golden: Mapping[str, Any]) -> Plans:
 def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
     """The state after each commit, up to the first that holds an event of a newer release."""
     plans, found = plans_of(golden), list[AnyState]()
-    state: Any = {"run": NotRequested(), "workflow": NotRegistered(), "document": Upload(), "backfill": NoBackfill()}[
-        kind
-    ]
+    state: Any = {
+        "run": NotRequested(),
+        "workflow": NotRegistered(),
+        "document": Upload(),
+        "calendar": CalendarState(),
+        "backfill": NoBackfill(),
+    }[kind]
     for at, events in commits_of(golden):
         if any(isinstance(event, UnknownEvent) for event in events):
             break
@@ -563,6 +609,8 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
                 state = fold_workflow(timed, state)
             case "backfill":
                 state = fold_backfill(timed, state)
+            case "calendar":
+                state = fold_calendar(timed, state)
             case _:
                 state = fold_document(timed, state)
         found.append(state)
@@ -685,7 +733,7 @@ def make(name: str) -> Path:
 
 
 def kind_of(name: str) -> str:
-    """Of a golden file: `run`, `workflow`, `document`, `backfill` or `snapshots`."""
+    """Of a golden file: `run`, `workflow`, `calendar`, `document`, `backfill` or `snapshots`."""
     return name.partition("-")[0]
 
 

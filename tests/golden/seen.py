@@ -6,12 +6,14 @@ None may be renamed or mean something else.
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, assert_never
 
 from shared.codec import body_of
 from shared.events import RunRequested
 from shared.state.backfill import BackfillState, NoBackfill
+from shared.state.calendar import CalendarState
 from shared.state.document import Upload
 from shared.state.run import (
     Attempt,
@@ -32,7 +34,7 @@ from shared.state.run import (
 )
 from shared.state.workflow import NotRegistered, WorkflowState
 
-AnyState = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
+AnyState = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
 
 
 def seen(state: AnyState) -> Any:
@@ -44,6 +46,8 @@ def seen(state: AnyState) -> Any:
             return _run(state)
         case WorkflowState():
             return _workflow(state)
+        case CalendarState():
+            return {**asdict(state), "days": list(state.days), "at": _moment(state.at)}
         case Upload():
             return _upload(state)
         case BackfillState():
@@ -276,6 +280,8 @@ def _workflow(state: WorkflowState) -> Any:
             }
             for one in state.turned_away
         ],
+        "next_start_at": _moment(state.next_start_at),
+        "stalled": state.stalled,
     }
 
 
@@ -286,6 +292,7 @@ def _upload(state: Upload) -> Any:
         "workflow": state.workflow,
         "problems": list(state.problems),
         "removed": state.removed,
+        "calendar": state.calendar,
     }
 
 

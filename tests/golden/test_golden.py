@@ -21,6 +21,7 @@ from shared.decide.run import decide
 from shared.errors import UnknownEvents
 from shared.events import (
     BackfillEvent,
+    CalendarEvent,
     DocumentEvent,
     Event,
     RunAdmitted,
@@ -32,6 +33,7 @@ from shared.events import (
 from shared.ids import CommitId, StreamName
 from shared.ports import FIRST_HASH, Record, Snapshot
 from shared.state.backfill import Admitted, BackfillState, InstantSeen
+from shared.state.calendar import CalendarState
 from shared.state.document import Upload, fold_document
 from shared.state.lateness import Pace
 from shared.state.run import (
@@ -68,8 +70,9 @@ from tests.rules.sentences import document as a_document
 HERE = Path(__file__).parent
 GOLDEN = sorted(path for path in HERE.glob("*.json") if kind_of(path.stem) != "snapshots")
 SNAPSHOTS = sorted(HERE.glob("snapshots-*.json"))
-EVENTS: tuple[type[BaseModel], ...] = tuple(
-    one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent) for one in get_args(union)
+EVENTS: tuple[type[BaseModel], ...] = (
+    *(one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent) for one in get_args(union)),
+    CalendarEvent,
 )
 
 
@@ -210,6 +213,7 @@ STATES = (
     BackfillState,
     InstantSeen,
     Admitted,
+    CalendarState,
 )
 
 

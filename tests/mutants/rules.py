@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant
 _RUN = "shared/decide/run.py"
 _WORKFLOW = "shared/decide/workflow.py"
 _EFFECTS = "shared/effects.py"
+_INSTANTS = "shared/decide/instants.py"
 _STATE = "shared/state/run.py"
 _WORKFLOW_STATE = "shared/state/workflow.py"
 
@@ -186,15 +187,19 @@ DECIDE = (
     Mutant(
         "instants-lost-in-a-cut",
         _WORKFLOW,
-        "_move_watermark(draft, wanted[position - 1].at)",
-        "_move_watermark(draft, draft.now)",
+        """            draft.truncated = True
+            _move_watermark(draft, dealt)
+""",
+        """            draft.truncated = True
+            _move_watermark(draft, draft.now)
+""",
         _ADMISSION_RULES,
     ),
     Mutant(
         "pause-forgiven-as-lateness",
-        _WORKFLOW,
-        "earliest = now - MISFIRE_GRACE if paused is None else now",
-        "earliest = now - MISFIRE_GRACE",
+        _INSTANTS,
+        'if rule.catchup == "none" and rule.at is None and paused is not None:',
+        'if rule.catchup == "none" and rule.at is None and paused is None and paused:',
         _ADMISSION_RULES,
     ),
     Mutant(
@@ -210,8 +215,8 @@ DECIDE = (
     Mutant(
         "queue-jumped",
         _WORKFLOW,
-        "if draft.registered.waiting and limit is not None:",
-        "if draft.registered.waiting and limit is None:",
+        "if ahead and (limit is not None or spacing is not None):",
+        "if ahead and spacing is not None:",
         (_CORNERS,),
     ),
     Mutant(
@@ -245,8 +250,8 @@ DECIDE = (
     Mutant(
         "tick-that-breeds",
         _EFFECTS,
-        "if ticking or (state.waiting and not state.holders) or (state.held and state.live is None):",
-        "if ticking or state.waiting or (state.held and state.live is None):",
+        "ready = ready and (not state.holders or state.next_start_at is not None)",
+        "ready = ready or bool(state.waiting)",
         _ADMISSION_RULES,
     ),
     Mutant(

@@ -33,6 +33,7 @@ from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, digest_of
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.run import JobState, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
+from shared.workflow.days import CalendarDays
 from shared.workflow.document import Workflow
 from shared.workflow.plan import Plan, compile_plan
 
@@ -87,6 +88,15 @@ def document(*jobs: dict[str, Any], **fields: Any) -> Plan:
     plan = compile_plan(workflow, digest_of(workflow.model_dump_json().encode()))
     _PLANS[plan.digest] = plan
     return plan
+
+
+_CALENDARS: dict[str, CalendarDays] = {}
+
+
+def calendar(name: str, *excluded: str, version: int = 1, timezone: str | None = None) -> str:
+    """A calendar with these days, known to workflows from now on; its name."""
+    _CALENDARS[name] = CalendarDays(version, excluded, timezone)
+    return name
 
 
 def request_of(plan: Plan, run: RunId = RUN, **fields: Any) -> RunRequested:
@@ -324,7 +334,7 @@ class Story:
             return RunDraft(self.state, plans, self.now)
         if isinstance(self.state, NoBackfill | BackfillState):
             return BackfillDraft(self.state, plans, self.now)
-        return WorkflowDraft(self.state, plans, self.now)
+        return WorkflowDraft(self.state, plans, self.now, _CALENDARS.get)
 
     def _with(self, more: tuple[Event, ...], at: datetime) -> "Story":
         timed = [(at, event) for event in more]

@@ -16,7 +16,6 @@ from shared.decide.commands import (
     Tick,
     UnregisterWorkflow,
 )
-from shared.decide.workflow import HELD_MAX
 from shared.effects import (
     CancelDisplaced,
     CheckHolders,
@@ -41,6 +40,7 @@ from shared.events import (
     WorkflowUnregistered,
 )
 from shared.ids import RunId, scheduled_run
+from shared.state.workflow import HELD_MAX
 from tests.rules.sentences import (
     NOON,
     RUN,

@@ -8,13 +8,14 @@ from shared.codec import events_in
 from shared.decide.deadlines import deadlines
 from shared.effects import NO_PATIENCE, due_of_backfill, due_of_run, due_of_workflow
 from shared.errors import CorruptStream, NotFound, UnknownEvents
-from shared.events import DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
+from shared.events import CalendarRegistered, DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
 from shared.ids import (
     BackfillId,
     RunId,
     StreamName,
     WorkflowName,
     backfill_stream,
+    calendar_stream,
     kind_of,
     run_stream,
     subject_of,
@@ -32,6 +33,7 @@ from shared.ports import (
     WorkflowRow,
 )
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
+from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
 from shared.state.run import NotRequested, Plans, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
@@ -41,12 +43,13 @@ from shared.usecases.verify.run import RunChecker
 from shared.usecases.verify.violation import Found, Handles, Invariant, Violation
 from shared.usecases.verify.workflow import WorkflowChecker
 
-State = RunState | NotRegistered | WorkflowState | Upload | NoBackfill | BackfillState
+State = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
 Row = RunRow | WorkflowRow | BackfillRow
 Derive = Callable[[StreamName, State, int], Row | None]
 """Makes the row that views should have for a state at a version; None for streams without one."""
 
-KINDS = ("document", "workflow", "run", "backfill")
+KINDS = ("document", "calendar", "workflow", "run", "backfill")
+
 VIOLATIONS_MAX = 100
 """Of one stream: what follows from the first is not worth more lines."""
 POLL_SLACK = timedelta(minutes=10)
@@ -270,6 +273,9 @@ class StreamChecker:
             yield from self._workflow.check(event, record.at)
         elif self._backfill is not None:
             yield from self._backfill.check(event)
+        elif isinstance(event, CalendarRegistered):
+            if calendar_stream(event.calendar) != self.stream:
+                yield "I8", f"the stream holds the calendar {event.calendar}"
         elif not isinstance(event, DocumentAccepted | DocumentRejected | DocumentRemoved):
             yield "I8", f"{event.type} does not belong into this stream"
 
@@ -281,6 +287,8 @@ class StreamChecker:
                     self.state = fold(pairs, self._plans, self.state)
                 case NotRegistered() | WorkflowState():
                     self.state = fold_workflow(pairs, self.state)
+                case CalendarState():
+                    self.state = fold_calendar(pairs, self.state)
                 case Upload():
                     self.state = fold_document(pairs, self.state)
                 case NoBackfill() | BackfillState():
@@ -308,6 +316,8 @@ def _empty(stream: StreamName) -> State | None:
             return NotRequested()
         case "workflow":
             return NotRegistered()
+        case "calendar":
+            return CalendarState()
         case "document":
             return Upload()
         case "backfill":
@@ -354,8 +364,7 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
             first = min(moments, default=None)
         case WorkflowState():
             needed = due_of_workflow(state, now)
-            if state.live is not None and state.pause is None:
-                first = state.next_at
+            first = state.due_next
         case BackfillState():
             needed = due_of_backfill(state, now)
         case _:

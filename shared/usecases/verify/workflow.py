@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared import schedule
+from shared.decide.instants import bound_of, turn_spacing
 from shared.events import (
     Event,
     HeldRunDropped,
+    InstantsExcluded,
     InstantSkipped,
     InstantsMissed,
     RunAdmitted,
@@ -27,6 +29,7 @@ from shared.events import (
 from shared.ids import RunId, StreamName, instant_text, workflow_stream
 from shared.state.run import Plans
 from shared.usecases.verify.violation import Found
+from shared.workflow.days import Exclusion
 from shared.workflow.document import Workflow
 from shared.workflow.timing import Schedule
 
@@ -51,6 +54,8 @@ class WorkflowChecker:
     """Instants dealt with since the watermark last moved."""
     _holders: set[RunId] = field(default_factory=set)
     _held: set[RunId] = field(default_factory=set)
+    _next_start: datetime | None = None
+    """The next turn of a scheduled run."""
     _displaced: set[RunId] = field(default_factory=set)
     """Holders that were told to make way, and have not ended."""
 
@@ -67,9 +72,9 @@ class WorkflowChecker:
             case WatermarkMoved():
                 yield from self._moved(event)
             case RunAdmitted():
-                yield from self._admitted(event)
+                yield from self._admitted(event, at)
             case RunHeld():
-                yield from self._deal_with_request(event.request)
+                yield from self._deal_with_request(event.request, at)
                 self._held.add(event.run)
             case HeldRunDropped():
                 if event.run not in self._held:
@@ -77,6 +82,9 @@ class WorkflowChecker:
                 self._held.discard(event.run)
             case InstantSkipped():
                 yield from self._deal_with(event.scheduled_at, event.scheduled_at, 1)
+            case InstantsExcluded():
+                yield from self._excluded(event)
+                yield from self._deal_with(event.first_at, event.last_at, event.count)
             case InstantsMissed():
                 yield from self._deal_with(event.first_at, event.last_at, event.count)
             case RunReleased():
@@ -143,9 +151,42 @@ class WorkflowChecker:
             shown = instant_text(right) if right is not None else "none"
             yield "I6", f"the next instant is said to be {event.next_at}, and is {shown}"
 
-    def _deal_with_request(self, request: RunRequested) -> Iterator[Found]:
+    def _deal_with_request(self, request: RunRequested, at: datetime) -> Iterator[Found]:
         if request.trigger == "schedule" and request.scheduled_at is not None:
             yield from self._deal_with(request.scheduled_at, request.scheduled_at, 1)
+            yield from self._may_run(request.scheduled_at, at)
+
+    def _may_run(self, instant: datetime, at: datetime) -> Iterator[Found]:
+        """That an instant which became a run was neither too late nor excluded, as far as the document alone tells."""
+        rule = self._rule()
+        if rule is None:
+            return
+        bound = bound_of(rule)
+        if bound is not None and at - instant > bound:
+            yield "I6", f"{instant_text(instant)} became a run {at - instant} late, and may be {bound} late at most"
+        own = self._own_days(rule)
+        if own is not None and (found := own.of(instant)) is not None:
+            yield "I6", f"{instant_text(instant)} became a run, and {found.reason}"
+
+    def _own_days(self, rule: Schedule) -> Exclusion | None:
+        """The days that the schedule itself excludes; what calendars said then stands in their own streams."""
+        if rule.exclude is None or not rule.exclude.days:
+            return None
+        return Exclusion(rule.exclude.model_copy(update={"calendars": ()}), rule.timezone, {})
+
+    def _excluded(self, event: InstantsExcluded) -> Iterator[Found]:
+        rule = self._rule()
+        exclude = rule.exclude if rule is not None else None
+        if rule is None or exclude is None:
+            yield "I6", f"{instant_text(event.first_at)} is excluded, and the schedule excludes nothing"
+        elif event.calendar:
+            if event.calendar not in exclude.calendars:
+                yield "I6", f"{instant_text(event.first_at)} is excluded by {event.calendar}, which it does not name"
+        else:
+            own = self._own_days(rule)
+            for instant in dict.fromkeys((event.first_at, event.last_at)):
+                if own is None or (found := own.of(instant)) is None or found.day != event.day:
+                    yield "I6", f"{instant_text(instant)} is excluded, and no day of the schedule is {event.day}"
 
     def _deal_with(self, first: datetime, last: datetime, count: int) -> Iterator[Found]:
         rule = self._rule()
@@ -159,13 +200,30 @@ class WorkflowChecker:
             elif self._watermark is not None and instant <= self._watermark:
                 yield "I6", f"{instant_text(instant)} is before the watermark, so it had been dealt with"
 
-    def _admitted(self, event: RunAdmitted) -> Iterator[Found]:
+    def _turn(self, event: RunAdmitted, at: datetime) -> Iterator[Found]:
+        """Scheduled runs begin no closer together than `starts_per_minute` allows."""
+        rule = self._rule()
+        spacing = turn_spacing(rule) if rule is not None else None
+        if spacing is None or event.request.trigger != "schedule" or event.displaces:
+            return
+        if event.next_start_at is None:
+            yield "I5", f"{event.run} was let in without a turn, and the schedule has them"
+            return
+        turn = event.next_start_at - spacing
+        if self._next_start is not None and turn + _SECOND < self._next_start:
+            yield "I5", f"{event.run} had its turn at {turn}, and the next one was at {self._next_start}"
+        if (event.request.start_after or at) + _SECOND < turn:
+            yield "I5", f"{event.run} began before its turn at {turn}"
+        self._next_start = event.next_start_at
+
+    def _admitted(self, event: RunAdmitted, at: datetime) -> Iterator[Found]:
         if event.run in self._holders:
             yield "I6", f"{event.run} was admitted twice"
         if event.run in self._held:
             self._held.discard(event.run)
         else:
-            yield from self._deal_with_request(event.request)
+            yield from self._deal_with_request(event.request, at)
+        yield from self._turn(event, at)
         self._holders.add(event.run)
         limit = self._limit()
         self._displaced.update(event.displaces)
