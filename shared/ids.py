@@ -98,6 +98,12 @@ def fresh_backfill(workflow: WorkflowName, ulid: str) -> BackfillId:
     return BackfillId(f"{workflow}@b{ulid.lower()}")
 
 
+def is_backfill(text: str) -> bool:
+    """Whether the text can be a backfill's id; what cannot is never looked for in a store."""
+    workflow, _, rest = text.partition("@")
+    return len(text) <= 128 and is_name(workflow) and re.fullmatch("b[0-9a-z]{1,32}", rest) is not None
+
+
 def workflow_of_backfill(backfill: BackfillId) -> WorkflowName:
     return WorkflowName(backfill.partition("@")[0])
 

@@ -230,6 +230,7 @@ class Run(_Shape):
     document: str
     status: str
     trigger: str
+    backfill: str | None = Field(description="The backfill that it is a part of.")
     requested_by: str
     note: str
     parameters: dict[str, Any]
@@ -299,6 +300,80 @@ class Why(_Shape):
     job: str | None
     at: Time
     conditions: list[Condition]
+
+
+class BackfillRow(_Shape):
+    backfill: str
+    workflow: str
+    status: Literal["running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+    which: Literal["missing", "failed", "all"]
+    order: Literal["oldest", "newest"]
+    from_: Time = Field(alias="from")
+    until: Time
+    count: int = Field(description="Instants in its range.")
+    max_active: int
+    active: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    skipped: int = Field(description="Instants that needed no run, or whose run another had begun.")
+    requested_at: Time
+    requested_by: str
+    finished_at: Time | None
+
+
+class BackfillRows(_Shape):
+    backfills: list[BackfillRow]
+    cursor: str
+
+
+class Backfill(BackfillRow):
+    version: int = Field(description="Of the backfill's stream.")
+    reason: str
+    document_version: int
+    document: str
+    parameters: dict[str, Any]
+    paused: Pause | None
+    cancel: Cancelled | None
+    active_runs: list[str]
+    waits_for: str = Field(description="Why it begins no run now; empty when it is about to, or has finished.")
+
+
+class InstantOfBackfill(_Shape):
+    at: Time
+    status: Literal["active", "succeeded", "failed", "cancelled", "taken", "skipped"]
+    run: str | None
+    since: Time
+    reason: str
+
+
+class InstantsOfBackfill(_Shape):
+    backfill: str
+    version: int
+    instants: list[InstantOfBackfill]
+    after: str = Field(description="Where the next page begins; empty at the end.")
+
+
+class RequestedBackfill(_Shape):
+    backfill: str | None = Field(description="Null for a rehearsal.")
+    workflow: str
+    new: bool = Field(description="False when this Idempotency-Key had asked for it before, and for a rehearsal.")
+    count: int = Field(description="Instants in its range.")
+    rehearsal: "Rehearsal | None" = Field(description="What it would do, when only that was asked.")
+
+
+class Rehearsal(_Shape):
+    from_: Time = Field(alias="from")
+    until: Time
+    first: Instant
+    last: Instant
+    looked: int = Field(description="Instants whose runs were looked at, the first ones in its order.")
+    to_run: int = Field(description="Of those.")
+    runs: dict[str, int] = Field(
+        description="Of those, by what became of them: none, active, succeeded, failed, cancelled."
+    )
+    odd: list[Instant] = Field(description="The first ones to which a change of the clocks did something.")
+    odd_count: int
 
 
 class Commit(_Shape):

@@ -63,7 +63,7 @@ def document() -> Object:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": name} for name in ("engine", "workflows", "runs", "bulk")],
+        "tags": [{"name": name} for name in ("engine", "workflows", "runs", "backfills", "bulk")],
         "paths": _paths(reference),
         "components": {
             "responses": {
@@ -113,7 +113,13 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
     operation: Object = {
         "operationId": route.operation,
         "summary": route.summary,
-        "tags": [first if first in ("workflows", "runs", "bulk") else "workflows" if first == "plan" else "engine"],
+        "tags": [
+            first
+            if first in ("workflows", "runs", "backfills", "bulk")
+            else "workflows"
+            if first == "plan"
+            else "engine"
+        ],
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": _responses(route, reference),
     }
@@ -269,6 +275,8 @@ _NAMED = {
     "listWorkflows": {"workflow": "/workflows/0/workflow"},
     "requestRun": {"run": "/run"},
     "listRuns": {"run": "/runs/0/run"},
+    "requestBackfill": {"backfill": "/backfill"},
+    "listBackfills": {"backfill": "/backfills/0/backfill"},
 }
 """Operations whose answers name a workflow or run, and where."""
 _TEXT_HEADER = {"schema": {"type": "string"}}

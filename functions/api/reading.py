@@ -10,13 +10,25 @@ from functions.api.requests import PageOfJobs
 from functions.api.service import Answer, Call, resource_of_run
 from shared.decide.access import Resource
 from shared.errors import InvalidInput, NotFound, Problem
-from shared.ids import JobName, RunId, StreamName, run_stream, workflow_of, workflow_stream
+from shared.ids import (
+    JobName,
+    RunId,
+    StreamName,
+    WorkflowName,
+    backfill_stream,
+    run_stream,
+    workflow_of,
+    workflow_stream,
+)
 from shared.ports import LogLine, RunFilter
 from shared.state.run import Run
 from shared.usecases.queries import FoundRun
 from shared.views.objects import (
+    backfill_object,
+    backfill_row_object,
     commit_object,
     condition_object,
+    instant_objects_of,
     job_object,
     kept_files,
     moment,
@@ -277,6 +289,38 @@ def output(call: Call) -> Answer:
 
 def _line_object(line: LogLine) -> dict[str, Any]:
     return {"at": moment(line.at), "stream": line.stream, "host": line.host, "text": line.text}
+
+
+# --- backfills ------------------------------------------------------------------------------------------------------------
+
+
+def backfills(call: Call) -> Answer:
+    query = call.query
+    workflow = None if query.workflow is None else WorkflowName(query.workflow)
+    rows, cursor = call.queries.backfills(workflow, call.sees(), cursor=query.cursor, limit=query.limit)
+    return Answer(lambda: {"backfills": [backfill_row_object(row) for row in rows], "cursor": cursor})
+
+
+def backfill(call: Call) -> Answer:
+    found = call.backfill()
+    return Answer(lambda: backfill_object(found.state, found.version), etag=str(found.version))
+
+
+def backfill_instants(call: Call) -> Answer:
+    found = call.backfill()
+    page, after = instant_objects_of(found.state, call.query.after, call.query.limit)
+    return Answer(
+        lambda: {
+            "backfill": found.state.backfill,
+            "version": found.version,
+            "instants": page,
+            "after": after,
+        }
+    )
+
+
+def backfill_events(call: Call) -> Answer:
+    return _commits(call, backfill_stream(call.backfill().state.backfill))
 
 
 # --- files ----------------------------------------------------------------------------------------------------------------

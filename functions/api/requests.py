@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from functions.api.service import WAIT_SECONDS_MAX
+from shared.decide.backfill import ACTIVE_MAX
 from shared.errors import InvalidInput, Problem
 from shared.ids import NAME_PATTERN
 from shared.ports import GIVEN_FILE_BYTES_MAX, SCANNED_MAX
@@ -101,6 +102,15 @@ class PageOfRuns(Page):
     until: Moment | None = Field(None, description="Asked for before.")
 
 
+class PageOfBackfills(Page):
+    workflow: str | None = Field(None, max_length=64, description="A list is kept for each.")
+
+
+class PageOfInstants(_Query):
+    after: Moment | None = Field(None, description="The last instant of the page before; left out for the first page.")
+    limit: Limit = 50
+
+
 class PageOfJobs(AtAMoment):
     after: str = Field("", max_length=64, description="The last job of the page before; empty for the first page.")
     limit: Limit = 50
@@ -180,6 +190,33 @@ class AskForRun(_Body):
     parameters: dict[str, Any] = Field({}, description="Checked against the workflow's schema; defaults are filled in.")
     start_after: Moment | None = Field(None, description="Nothing starts before.")
     note: str = Field("", max_length=REASON_LENGTH_MAX)
+
+
+MomentText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        description="A day or wall time of the schedule's own zone (`2026-01-31`), or an instant with its zone.",
+    ),
+]
+
+
+class AskForBackfill(_Body):
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=False)
+
+    workflow: Name
+    since: MomentText = Field(alias="from", description="The first moment that is meant.")
+    until: MomentText = Field(description="The first moment that is not meant any more.")
+    order: Literal["oldest", "newest"] = Field("oldest", description="Which instants come first.")
+    which: Literal["missing", "failed", "all"] = Field(
+        "missing",
+        description="Instants without any run, those whose newest run failed or was cancelled, or all that have no active run.",
+    )
+    max_active: int = Field(1, ge=1, le=ACTIVE_MAX, description="Runs of it that may be active at once.")
+    parameters: dict[str, Any] = Field({}, description="Of every run; as for a run.")
+    reason: Reason = ""
+    dry_run: bool = Field(False, description="Tell what it would do, and ask for nothing.")
 
 
 class Cancel(_Body):

@@ -19,6 +19,10 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
         {"type": "string", "minLength": 3, "maxLength": 256, "examples": ["nightly-sales@2026-03-29T00:30:00Z"]},
         "A run's id.",
     ),
+    "backfill": (
+        {"type": "string", "minLength": 3, "maxLength": 128, "examples": ["nightly-sales@b01kaf3k2mx8q"]},
+        "A backfill's id.",
+    ),
     "job": ({"type": "string", "pattern": NAME_PATTERN}, "A job's name in the document."),
     "version": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "A version of the workflow's document."),
     "digest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a file."),
@@ -65,6 +69,7 @@ def _post(path: str, operation: str, summary: str, serve: Callable[[Call], Answe
 
 _WORKFLOW = "/v1/workflows/{workflow}"
 _RUN = "/v1/runs/{run}"
+_BACKFILL = "/v1/backfills/{backfill}"
 _JOB = f"{_RUN}/jobs/{{job}}"
 _ATTEMPT = f"{_JOB}/attempts/{{attempt}}"
 
@@ -250,6 +255,67 @@ ROUTES: tuple[Route, ...] = (
         {200: "", 302: ""},
         query=requests.OneFile,
         refusals=(404,),
+    ),
+    # Backfills.
+    _get(
+        "/v1/backfills",
+        "listBackfills",
+        "Backfills, the newest first",
+        reading.backfills,
+        "BackfillRows",
+        query=requests.PageOfBackfills,
+    ),
+    Route(
+        "POST",
+        "/v1/backfills",
+        "requestBackfill",
+        "Run a stretch of a schedule; the same Idempotency-Key again gives the same backfill",
+        writing.ask_for_backfill,
+        {200: "RequestedBackfill", 201: "RequestedBackfill"},
+        body=requests.AskForBackfill,
+        refusals=(404, 409),
+        keyed=True,
+    ),
+    _get(_BACKFILL, "showBackfill", "A backfill", reading.backfill, "Backfill"),
+    _get(
+        f"{_BACKFILL}/instants",
+        "listBackfillInstants",
+        "What became of the instants that it has come to, oldest first",
+        reading.backfill_instants,
+        "InstantsOfBackfill",
+        query=requests.PageOfInstants,
+    ),
+    _get(
+        f"{_BACKFILL}/events",
+        "listBackfillEvents",
+        "Everything that happened to it",
+        reading.backfill_events,
+        "Commits",
+        query=requests.PageOfCommits,
+    ),
+    _post(
+        f"{_BACKFILL}/pause",
+        "pauseBackfill",
+        "Begin no more of its runs; what is active goes on",
+        writing.pause_backfill,
+        "Backfill",
+        requests.Because,
+    ),
+    _post(
+        f"{_BACKFILL}/resume",
+        "resumeBackfill",
+        "End its pause",
+        writing.resume_backfill,
+        "Backfill",
+        requests.NoBody,
+    ),
+    _post(
+        f"{_BACKFILL}/cancel",
+        "cancelBackfill",
+        "Begin no more of its runs, and ask the active ones to end",
+        writing.cancel_backfill,
+        "Backfill",
+        requests.Because,
     ),
     # Many runs.
     Route(

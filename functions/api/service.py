@@ -13,7 +13,7 @@ from shared.decide.access import Action, Principal, Resource, may
 from shared.errors import NotFound
 from shared.ports import GivenFiles
 from shared.usecases.control import Control
-from shared.usecases.queries import AsOf, FoundRun, FoundWorkflow, Queries, Sees, as_of_in
+from shared.usecases.queries import AsOf, FoundBackfill, FoundRun, FoundWorkflow, Queries, Sees, as_of_in
 
 BODY_BYTES_MAX = 6 * 1024 * 1024
 """What Lambda takes; the embedded server keeps to it too, so that documents do not outgrow the other engine unnoticed."""
@@ -129,6 +129,14 @@ class Call:
         name = self.path["workflow"]
         found = self.queries.workflow(name)
         self.may(action, resource_of_workflow(found), f"there is no workflow {name}")
+        return found
+
+    def backfill(self, action: Action = "read") -> FoundBackfill:
+        """The backfill that the path names."""
+        backfill = self.path["backfill"]
+        found = self.queries.backfill(backfill)
+        document = found.plan.workflow
+        self.may(action, Resource(document.name, frozenset(document.tags)), f"there is no backfill {backfill}")
         return found
 
     def run(self, action: Action = "read") -> FoundRun:

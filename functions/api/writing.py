@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from functions.api.reading import document_name, filter_of
+from functions.api.reading import document_name, filter_of, instant_objects
 from functions.api.service import Answer, Call, Receive
 from shared.decide.access import Action, Resource
 from shared.errors import InvalidInput, NotFound, Problem
-from shared.ids import Digest, RunId, WorkflowName, keyed_run, workflow_of
+from shared.ids import BackfillId, Digest, RunId, WorkflowName, keyed_run, workflow_of
 from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
 from shared.usecases.bulk import BulkAct, in_bulk
 from shared.usecases.control import check_files
 from shared.usecases.documents import read_document
-from shared.usecases.queries import FoundRun, is_run
-from shared.views.objects import workflow_object
+from shared.usecases.queries import FoundRun, Rehearsed, is_run
+from shared.views.objects import backfill_object, moment, workflow_object
 from shared.workflow.document import Workflow
 
 # --- workflows ------------------------------------------------------------------------------------------------------------
@@ -213,6 +213,85 @@ def _acted_on(call: Call, before: FoundRun, changes: tuple[str, ...] = ()) -> An
         # It was held back by its workflow, and is dropped now.
         answer |= {"status": "cancelled"}
     return Answer(lambda: answer | {"changes": list(changes)})
+
+
+# --- backfills ------------------------------------------------------------------------------------------------------------
+
+
+def ask_for_backfill(call: Call) -> Answer:
+    body = call.body
+    found = call.queries.workflow(body.workflow)
+    resource = Resource(found.state.name, frozenset(found.plan.workflow.tags))
+    call.may("run", resource, f"there is no workflow {body.workflow}")
+    if body.dry_run:
+        told = call.queries.rehearse_backfill(
+            found, body.since, body.until, order=body.order, which=body.which, max_active=body.max_active
+        )
+        answer = {"backfill": None, "workflow": found.state.name, "new": False, "count": told.range.count}
+        return Answer(lambda: answer | {"rehearsal": rehearsal_object(told)})
+    asked = call.control.request_backfill(
+        found.state.name,
+        body.since,
+        body.until,
+        by=call.by,
+        order=body.order,
+        which=body.which,
+        max_active=body.max_active,
+        parameters=body.parameters,
+        reason=body.reason,
+        key=call.key,
+        now=call.service.now(),
+    )
+    return Answer(
+        lambda: {
+            "backfill": asked.backfill,
+            "workflow": found.state.name,
+            "new": asked.new,
+            "count": asked.count,
+            "rehearsal": None,
+        },
+        status=201 if asked.new else 200,
+        headers={"Location": f"/v1/backfills/{quote(asked.backfill, safe='')}"} if asked.new else {},
+    )
+
+
+def rehearsal_object(told: Rehearsed) -> dict[str, Any]:
+    meant = told.range
+    first, last = instant_objects((meant.first, meant.last))
+    return {
+        "from": moment(meant.since),
+        "until": moment(meant.until),
+        "first": first,
+        "last": last,
+        "looked": told.looked,
+        "to_run": told.to_run,
+        "runs": dict(told.runs),
+        "odd": instant_objects(told.odd),
+        "odd_count": told.odd_count,
+    }
+
+
+def pause_backfill(call: Call) -> Answer:
+    backfill = call.backfill("pause").state.backfill
+    call.control.pause_backfill(backfill, by=call.by, reason=call.body.reason)
+    return _backfill(call, backfill)
+
+
+def resume_backfill(call: Call) -> Answer:
+    backfill = call.backfill("resume").state.backfill
+    call.control.resume_backfill(backfill, by=call.by)
+    return _backfill(call, backfill)
+
+
+def cancel_backfill(call: Call) -> Answer:
+    backfill = call.backfill("cancel").state.backfill
+    call.control.cancel_backfill(backfill, by=call.by, reason=call.body.reason)
+    return _backfill(call, backfill)
+
+
+def _backfill(call: Call, backfill: BackfillId) -> Answer:
+    now = call.queries.backfill(backfill)
+    return Answer(lambda: backfill_object(now.state, now.version))
 
 
 # --- many runs ------------------------------------------------------------------------------------------------------------

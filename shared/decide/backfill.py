@@ -10,9 +10,9 @@ by the time it is decided on, and then the numbers see to it that nothing runs t
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import assert_never
+from typing import Literal, assert_never
 
 from shared import schedule
 from shared.decide.commands import (
@@ -43,6 +43,7 @@ from shared.schedule import Instant
 from shared.secrecy import without_secrets
 from shared.state.backfill import BackfillState, NoBackfill, evolve_backfill, request_of
 from shared.state.run import Plans
+from shared.workflow.nearest import shown
 from shared.workflow.timing import Schedule
 
 INSTANTS_MAX = 10_000
@@ -54,6 +55,7 @@ INSTANTS_SLICE = 50
 REASON_MAX = 1_000
 """Characters of a reason that go into an event."""
 _MOMENT = timedelta(microseconds=1)
+_YEARS = (1970, 9000)
 
 
 class BackfillDraft:
@@ -150,6 +152,21 @@ class Range:
     last: Instant
 
 
+def moment_in(text: str, rule: Schedule | None, place: str) -> datetime:
+    """An end of a range as people write it: an instant with its zone, or a day or wall time of the schedule's zone. `InvalidInput`."""
+    try:
+        # Python takes `2026` and `20260101` for days as well; people mean other things by them.
+        at = datetime.fromisoformat(text) if text[4:5] == "-" else None
+        if at is not None and at.utcoffset() is None:
+            at = at.replace(tzinfo=rule.zone if rule is not None else UTC)
+        if at is not None and _YEARS[0] <= at.year <= _YEARS[1]:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    hint = "write a day, 2026-01-31, or an instant with its zone, 2026-01-31T02:30:00Z"
+    raise InvalidInput([Problem(place, f"{shown(text)} is neither a day nor an instant", hint)])
+
+
 def range_of(rule: Schedule | None, since: datetime, until: datetime, now: datetime, *, max_active: int = 1) -> Range:
     """What a request for these instants means now: those that are still to come belong to the schedule. `InvalidInput` with every problem."""
     problems: list[Problem] = []
@@ -176,6 +193,20 @@ def range_of(rule: Schedule | None, since: datetime, until: datetime, now: datet
         raise InvalidInput([Problem("until", f"leaves more than {INSTANTS_MAX:,} instants", hint)])
     first, last = schedule.due(rule, after, last_moment, limit=1), schedule.latest(rule, after, last_moment, 1)
     return Range(since, cut, count, first[0], last[0])
+
+
+def asked_range(rule: Schedule | None, since: str, until: str, now: datetime, *, max_active: int = 1) -> Range:
+    """`range_of` what people wrote. `InvalidInput` with every problem."""
+    problems: list[Problem] = []
+    moments: list[datetime] = []
+    for place, text in (("from", since), ("until", until)):
+        try:
+            moments.append(moment_in(text, rule, place))
+        except InvalidInput as invalid:
+            problems += invalid.problems
+    if problems:
+        raise InvalidInput(problems)
+    return range_of(rule, moments[0], moments[1], now, max_active=max_active)
 
 
 def _request(draft: BackfillDraft, command: RequestBackfill) -> None:
@@ -228,6 +259,11 @@ def coming(state: BackfillState, plans: Plans, limit: int) -> list[Instant]:
     return list(reversed(schedule.latest(rule, after, before, limit)))
 
 
+def instants_of(rule: Schedule, meant: Range) -> list[Instant]:
+    """All of them, oldest first."""
+    return schedule.due(rule, meant.since - _MOMENT, meant.until - _MOMENT, limit=INSTANTS_MAX)
+
+
 def _advance(draft: BackfillDraft, command: AdvanceBackfill) -> None:
     state = draft.requested
     if not state.goes_on:
@@ -245,7 +281,7 @@ def _advance(draft: BackfillDraft, command: AdvanceBackfill) -> None:
         look = command.looks.get(instant.at)
         if look is None or not draft.requested.goes_on or not draft.room:
             break
-        reason = needs_none(state, look)
+        reason = needs_none(state.request.which, look)
         if reason and reason != why:
             tell_skipped()
         if reason:
@@ -259,9 +295,8 @@ def _advance(draft: BackfillDraft, command: AdvanceBackfill) -> None:
     draft.truncated = bool(draft.events) and draft.requested.goes_on
 
 
-def needs_none(state: BackfillState, look: Look) -> str:
-    """Why the instant needs no run; empty when it does."""
-    which = state.request.which
+def needs_none(which: Literal["all", "missing", "failed"], look: Look) -> str:
+    """Why an instant needs no run; empty when it does."""
     match look.status:
         case "none":
             return "it has no run, and those that failed are meant" if which == "failed" else ""

@@ -36,6 +36,7 @@ Code = Literal[
     "deadline_missed",
     "before_its_time",
     "run_finished",
+    "part_of_backfill",
     "held",
     "admitted",
     "active_runs",

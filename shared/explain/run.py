@@ -7,6 +7,7 @@ from shared import schedule
 from shared.decide.instants import MISFIRE_GRACE
 from shared.decide.workflow import limit_of
 from shared.events import Event, HeldRunDropped, InstantSkipped, InstantsMissed
+from shared.explain.backfill import part_of_backfill
 from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
 from shared.explain.job import ROOTS_MAX, Look
@@ -47,7 +48,7 @@ def why_run(
     instant that passed why it did not become a run; without it that is said as far as the state knows.
     """
     if isinstance(run, Run):
-        return _existing(run, now)
+        return [*_existing(run, now), *part_of_backfill(run)]
     name = workflow_of(run_id)
     if not isinstance(workflow, WorkflowState):
         text = f"There is no workflow {name}."

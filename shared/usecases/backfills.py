@@ -45,11 +45,12 @@ class Backfills:
         loader = self._transact.loader
         room = state.request.max_active - len(state.active)
         looks: dict[datetime, Look] = {}
-        held = held_runs(self._transact, state.request.workflow)
+        workflow = self._transact.current(workflow_stream(state.request.workflow)).state
+        held = held_in(workflow) if isinstance(workflow, WorkflowState) else frozenset()
         for instant in coming(state, loader.plans, INSTANTS_SLICE):
             look = looked_at(loader, state.request.workflow, instant.at, held)
             looks[instant.at] = look
-            room -= not needs_none(state, look)
+            room -= not needs_none(state.request.which, look)
             if room <= 0:
                 # What comes after is looked at when it is its turn.
                 break
@@ -121,11 +122,8 @@ class Backfills:
         return state if isinstance(state, BackfillState) else None
 
 
-def held_runs(transact: Transact, workflow: WorkflowName) -> frozenset[RunId]:
+def held_in(state: WorkflowState) -> frozenset[RunId]:
     """Runs that the workflow has let in or holds back, which may not have begun."""
-    state = transact.current(workflow_stream(workflow)).state
-    if not isinstance(state, WorkflowState):
-        return frozenset()
     return frozenset([*state.holders, *(one.run for one in state.held)])
 
 

@@ -8,33 +8,43 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from shared.decide.backfill import asked_range
 from shared.decide.commands import (
     AcceptDocument,
     AdmitRun,
+    CancelBackfill,
     CancelJob,
     CancelRun,
     DropHeldRun,
     MarkJob,
+    PauseBackfill,
     PauseWorkflow,
     RegisterWorkflow,
     RejectDocument,
     RemoveDocument,
     ReopenRun,
+    RequestBackfill,
     RequestRun,
+    ResumeBackfill,
     ResumeWorkflow,
     UnregisterWorkflow,
 )
 from shared.errors import InvalidInput, NotFound, Problem, Rejected
 from shared.events import RunRequested
 from shared.ids import (
+    BackfillId,
     Digest,
     JobName,
     RunId,
     WorkflowName,
+    backfill_stream,
     digest_of,
     document_stream,
+    fresh_backfill,
     fresh_run,
+    is_backfill,
     is_name,
+    keyed_backfill,
     keyed_run,
     run_stream,
     scheduled_instant,
@@ -43,6 +53,7 @@ from shared.ids import (
 )
 from shared.ports import Documents
 from shared.secrecy import without_secrets
+from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.calendars import RegisteredCalendar, register_calendar, unknown_calendars
@@ -51,6 +62,7 @@ from shared.usecases.transact import Transact
 from shared.usecases.triggers import check_no_ring
 from shared.workflow.calendar import Calendar
 from shared.workflow.document import Workflow
+from shared.workflow.nearest import shown
 from shared.workflow.parameters import fill, is_declared
 from shared.workflow.reading import canonical
 
@@ -73,6 +85,14 @@ class Requested:
     run: RunId
     held: bool
     """Whether it waits for a limit of its workflow."""
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBackfill:
+    backfill: BackfillId
+    count: int
+    """Instants in its range."""
     new: bool
 
 
@@ -295,6 +315,73 @@ class Control:
         )
         self._transact(run_stream(run), command, by=by, cause="rerun")
         return changes
+
+    # Backfills.
+
+    def request_backfill(
+        self,
+        workflow: WorkflowName,
+        since: str,
+        until: str,
+        *,
+        by: str,
+        order: Literal["oldest", "newest"] = "oldest",
+        which: Literal["all", "missing", "failed"] = "missing",
+        max_active: int = 1,
+        parameters: Mapping[str, Any] | None = None,
+        reason: str = "",
+        key: str = "",
+        now: datetime,
+    ) -> AskedBackfill:
+        """Ask for the instants of a workflow's schedule from `since` on and before `until`, as `moment_in` reads them. The same `key` again gives
+        the same backfill. `InvalidInput` with every problem; nothing is written then."""
+        state = self.workflow(workflow)
+        backfill = keyed_backfill(workflow, key) if key else fresh_backfill(workflow, self._new_id())
+        if key and isinstance(known := self._transact.current(backfill_stream(backfill)).state, BackfillState):
+            return AskedBackfill(backfill, known.request.count, new=False)
+        if state.live is None:
+            raise Rejected(f"{workflow} was unregistered; register it again to run it")
+        document = self._transact.loader.plans(state.live.document).workflow
+        meant = asked_range(document.schedule, since, until, now, max_active=max_active)
+        values = fill(document.parameters, parameters or {})
+        check_files(document, {})
+        command = RequestBackfill(
+            backfill=backfill,
+            workflow=workflow,
+            document=state.live.document,
+            document_version=state.live.number,
+            range_from=meant.since,
+            range_until=meant.until,
+            order=order,
+            which=which,
+            max_active=max_active,
+            parameters=values,
+            previous_success_at=state.previous_success_at,
+            by=by,
+            reason=reason,
+        )
+        decided = self._transact(backfill_stream(backfill), command, by=by, cause=f"request:{backfill}")
+        return AskedBackfill(backfill, meant.count, new=bool(decided.events))
+
+    def pause_backfill(self, backfill: BackfillId, *, by: str, reason: str = "") -> None:
+        self._to_backfill(backfill, PauseBackfill(by, reason), by)
+
+    def resume_backfill(self, backfill: BackfillId, *, by: str) -> None:
+        self._to_backfill(backfill, ResumeBackfill(by), by)
+
+    def cancel_backfill(self, backfill: BackfillId, *, by: str, reason: str = "") -> None:
+        """Begin no more of its runs, and ask the active ones to end."""
+        self._to_backfill(backfill, CancelBackfill(by, reason), by)
+
+    def _to_backfill(
+        self, backfill: BackfillId, command: PauseBackfill | ResumeBackfill | CancelBackfill, by: str
+    ) -> None:
+        if not is_backfill(backfill):
+            raise NotFound(f"there is no backfill {shown(backfill)}; `runfold backfill` lists them")
+        stream = backfill_stream(backfill)
+        if not isinstance(self._transact.current(stream).state, BackfillState):
+            raise NotFound(f"there is no backfill {backfill}; `runfold backfill` lists them")
+        self._transact(stream, command, by=by, cause=type(command).__name__)
 
     def run(self, run: RunId) -> Run:
         state = self._transact.current(run_stream(run)).state

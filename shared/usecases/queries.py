@@ -5,24 +5,28 @@ run that its workflow holds back is there already: as it will be when it begins,
 """
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from shared import schedule
 from shared.codec import events_in
+from shared.decide.backfill import Range, asked_range, instants_of, needs_none
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
 from shared.explain import Condition, why_job, why_run
 from shared.ids import (
+    BackfillId,
     Digest,
     JobName,
     RunId,
     StreamName,
     WorkflowName,
+    backfill_stream,
     digest_of,
+    is_backfill,
     is_name,
     run_stream,
     workflow_of,
@@ -31,6 +35,7 @@ from shared.ids import (
 from shared.ports import (
     SCANNED_MAX,
     Artifacts,
+    BackfillRow,
     EventStore,
     LogLine,
     Logs,
@@ -43,8 +48,10 @@ from shared.ports import (
     Views,
     WorkflowRow,
 )
+from shared.state.backfill import BackfillState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
+from shared.usecases.backfills import held_in, looked_at
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.triggers import check_no_ring
@@ -60,6 +67,9 @@ LOOKS_MAX = 20
 """Pages read for one page of a list of which the reader may see only some; the page may then be short, but has a cursor."""
 KEPT_WEIGHT_MAX = 2_000
 """Jobs of runs kept folded: whoever polls a run pays for what is new, and memory stays bounded."""
+REHEARSED_MAX = 200
+"""Instants whose runs are looked at to say what a backfill would do: each costs a read."""
+ODD_SHOWN_MAX = 20
 FILE_NAME_LENGTH_MAX = 1_024
 
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.:+-]*")
@@ -122,6 +132,31 @@ class Planned:
         if self.change == "unchanged":
             return None
         return 1 if self.state is None else len(self.state.versions) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBackfill:
+    state: BackfillState
+    version: int
+    """Of its stream."""
+    plan: Plan
+    """Of the document that its runs have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What a backfill would do."""
+
+    range: Range
+    looked: int
+    """Instants whose runs were looked at: the first ones in its order, `REHEARSED_MAX` at most."""
+    to_run: int
+    """Of those."""
+    runs: Mapping[str, int]
+    """Of those, by what became of them: `none`, `active`, `succeeded`, `failed`, `cancelled`, `unreadable`."""
+    odd: tuple[schedule.Instant, ...]
+    """The first ones to which a change of the clocks did something."""
+    odd_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +354,56 @@ class Queries:
     def commits(self, stream: StreamName, *, after: int, limit: int) -> list[Record]:
         """What happened, in order: versions greater than `after`."""
         return self._events.read(stream, after=after, limit=limit)
+
+    # Backfills.
+
+    def backfills(
+        self, workflow: WorkflowName | None, sees: Sees | None, *, cursor: str, limit: int
+    ) -> tuple[list[BackfillRow], str]:
+        """The newest first, and the next page's cursor, empty at the end. `sees`: None for whoever sees everything."""
+        found: list[BackfillRow] = []
+        for _ in range(LOOKS_MAX):
+            rows, cursor = self._views.backfills(workflow, cursor=cursor, limit=limit - len(found))
+            found += [row for row in rows if sees is None or sees(row.workflow, frozenset(row.tags))]
+            if len(found) >= limit or not cursor:
+                break
+        return found, cursor
+
+    def backfill(self, text: str) -> FoundBackfill:
+        """The newest state; `NotFound`."""
+        if is_backfill(text):
+            loaded = self._load(backfill_stream(BackfillId(text)))
+            if isinstance(loaded.state, BackfillState):
+                return FoundBackfill(loaded.state, loaded.version, self._loader.plans(loaded.state.request.document))
+        raise NotFound(f"there is no backfill {shown(text)}")
+
+    def rehearse_backfill(
+        self,
+        found: FoundWorkflow,
+        since: str,
+        until: str,
+        *,
+        order: Literal["oldest", "newest"],
+        which: Literal["all", "missing", "failed"],
+        max_active: int,
+    ) -> Rehearsed:
+        """What asking for a backfill would mean now; nothing is written. `InvalidInput` with every problem."""
+        rule = found.plan.workflow.schedule if found.state.live is not None else None
+        meant = asked_range(rule, since, until, self._now(), max_active=max_active)
+        assert rule is not None
+        instants = instants_of(rule, meant)
+        if order == "newest":
+            instants.reverse()
+        looks = Counter[str]()
+        to_run = 0
+        held = held_in(found.state)
+        for instant in instants[:REHEARSED_MAX]:
+            look = looked_at(self._loader, found.state.name, instant.at, held)
+            looks[look.status] += 1
+            to_run += not needs_none(which, look)
+        odd = [instant for instant in instants if instant.note]
+        looked = min(len(instants), REHEARSED_MAX)
+        return Rehearsed(meant, looked, to_run, dict(looks), tuple(odd[:ODD_SHOWN_MAX]), len(odd))
 
     # Output and files.
 

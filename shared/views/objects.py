@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.explain import Condition
+from shared.explain.backfill import waits_for
 from shared.ids import JobName
-from shared.ports import Record, RunRow, WorkflowRow
+from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
+from shared.state.backfill import BackfillState
 from shared.state.run import Attempt, Backoff, Claimed, Done, Doubted, JobState, Open, Queued, Ready, Run, Submitted
 from shared.state.run import Waiting as WaitingJob
 from shared.state.workflow import Version, WorkflowState
@@ -67,6 +69,29 @@ def workflow_row_object(row: WorkflowRow) -> Object:
     }
 
 
+def backfill_row_object(row: BackfillRow) -> Object:
+    """A backfill in a list."""
+    return {
+        "backfill": row.backfill,
+        "workflow": row.workflow,
+        "status": row.status,
+        "which": row.which,
+        "order": row.order,
+        "from": moment(row.range_from_at),
+        "until": moment(row.range_until_at),
+        "count": row.count,
+        "max_active": row.max_active,
+        "active": row.active,
+        "succeeded": row.succeeded,
+        "failed": row.failed,
+        "cancelled": row.cancelled,
+        "skipped": row.skipped,
+        "requested_at": moment(row.requested_at),
+        "requested_by": row.requested_by,
+        "finished_at": moment(row.finished_at),
+    }
+
+
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +109,7 @@ def run_object(run: Run, version: int) -> Object:
         "document": run.plan.digest,
         "status": run.status,
         "trigger": request.trigger,
+        "backfill": request.backfill,
         "requested_by": request.requested_by,
         "note": request.note,
         "parameters": dict(request.parameters),
@@ -323,6 +349,61 @@ def version_object(version: Version) -> Object:
         "by": version.by,
         "source": version.source,
     }
+
+
+# --- a backfill -------------------------------------------------------------------------------------------------------
+
+
+def backfill_object(state: BackfillState, version: int) -> Object:
+    """A whole backfill, but for what became of each instant."""
+    request = state.request
+    told = (("paused", state.pause), ("cancel", state.cancel))
+    return {
+        "backfill": request.backfill,
+        "workflow": request.workflow,
+        "version": version,
+        "status": state.status,
+        "which": request.which,
+        "order": request.order,
+        "from": moment(request.range_from),
+        "until": moment(request.range_until),
+        "count": request.count,
+        "max_active": request.max_active,
+        "active": len(state.active),
+        "succeeded": state.succeeded,
+        "failed": state.failed,
+        "cancelled": state.cancelled,
+        "skipped": state.skipped,
+        "requested_at": moment(state.requested_at),
+        "requested_by": request.by,
+        "finished_at": moment(state.finished_at),
+        "reason": request.reason,
+        "document_version": request.document_version,
+        "document": request.document,
+        "parameters": dict(request.parameters),
+        **{
+            name: None if one is None else {"by": one.by, "reason": one.reason, "at": moment(one.at)}
+            for name, one in told
+        },
+        "active_runs": sorted(state.active),
+        "waits_for": waits_for(state),
+    }
+
+
+def instant_objects_of(state: BackfillState, after: datetime | None, limit: int) -> tuple[list[Object], str]:
+    """What became of the instants that it has come to, oldest first, after one of them; and where the next page begins, empty at the end."""
+    come_to = sorted(at for at in state.instants if after is None or at > after)
+    page = [
+        {
+            "at": moment(at),
+            "status": state.instants[at].status,
+            "run": state.instants[at].run,
+            "since": moment(state.instants[at].at),
+            "reason": state.instants[at].reason,
+        }
+        for at in come_to[:limit]
+    ]
+    return page, moment(come_to[limit - 1]) or "" if len(come_to) > limit else ""
 
 
 # --- why, and what happened -------------------------------------------------------------------------------------------
