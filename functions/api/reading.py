@@ -28,6 +28,7 @@ from shared.views.objects import (
     backfill_row_object,
     commit_object,
     condition_object,
+    instant_objects,
     instant_objects_of,
     job_object,
     kept_files,
@@ -142,10 +143,6 @@ def plan(call: Call) -> Answer:
             "secrets": sorted({reference for job in document.jobs for reference in job.secrets.values()}),
         }
     )
-
-
-def instant_objects(coming: Any) -> list[dict[str, Any]]:
-    return [{"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in coming]
 
 
 def document_name(call: Call) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from functions.api.reading import document_name, filter_of, instant_objects
+from functions.api.reading import document_name, filter_of
 from functions.api.service import Answer, Call, Receive
 from shared.decide.access import Action, Resource
 from shared.errors import InvalidInput, NotFound, Problem
@@ -16,8 +16,8 @@ from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
 from shared.usecases.bulk import BulkAct, in_bulk
 from shared.usecases.control import check_files
 from shared.usecases.documents import read_document
-from shared.usecases.queries import FoundRun, Rehearsed, is_run
-from shared.views.objects import backfill_object, moment, workflow_object
+from shared.usecases.queries import FoundRun, is_run
+from shared.views.objects import backfill_object, rehearsal_object, workflow_object
 from shared.workflow.document import Workflow
 
 # --- workflows ------------------------------------------------------------------------------------------------------------
@@ -253,22 +253,6 @@ def ask_for_backfill(call: Call) -> Answer:
         status=201 if asked.new else 200,
         headers={"Location": f"/v1/backfills/{quote(asked.backfill, safe='')}"} if asked.new else {},
     )
-
-
-def rehearsal_object(told: Rehearsed) -> dict[str, Any]:
-    meant = told.range
-    first, last = instant_objects((meant.first, meant.last))
-    return {
-        "from": moment(meant.since),
-        "until": moment(meant.until),
-        "first": first,
-        "last": last,
-        "looked": told.looked,
-        "to_run": told.to_run,
-        "runs": dict(told.runs),
-        "odd": instant_objects(told.odd),
-        "odd_count": told.odd_count,
-    }
 
 
 def pause_backfill(call: Call) -> Answer:

@@ -9,6 +9,7 @@ What became of an instant so far stands in other streams. Whoever sends `Advance
 by the time it is decided on, and then the numbers see to it that nothing runs twice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -150,6 +151,22 @@ class Range:
     count: int
     first: Instant
     last: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What a backfill would do."""
+
+    range: Range
+    looked: int
+    """Instants whose runs were looked at: the first ones in its order, so many and no more."""
+    to_run: int
+    """Of those."""
+    runs: Mapping[str, int]
+    """Of those, by what became of them: `none`, `active`, `succeeded`, `failed`, `cancelled`, `unreadable`."""
+    odd: tuple[Instant, ...]
+    """The first ones to which a change of the clocks did something."""
+    odd_count: int
 
 
 def moment_in(text: str, rule: Schedule | None, place: str) -> datetime:

@@ -2,10 +2,11 @@
 runs that are under way, so that a lost message never holds a backfill up.
 """
 
+from collections import Counter
 from datetime import datetime
 from typing import Literal
 
-from shared.decide.backfill import INSTANTS_SLICE, coming, needs_none
+from shared.decide.backfill import INSTANTS_SLICE, Rehearsed, asked_range, coming, instants_of, needs_none
 from shared.decide.commands import AdvanceBackfill, CancelRun, Command, Look, RecordRunEnd, RequestRun
 from shared.effects import CancelBackfilled, CheckBackfill, ContinueBackfill, TellBackfill
 from shared.errors import CorruptStream, Rejected
@@ -18,6 +19,9 @@ from shared.usecases.loading import Loader
 from shared.usecases.transact import Transact
 
 BackfillEffect = ContinueBackfill | TellBackfill | CheckBackfill | CancelBackfilled
+REHEARSED_MAX = 200
+"""Instants whose runs are looked at to say what a backfill would do: each costs a read."""
+ODD_SHOWN_MAX = 20
 RUNS_OF_INSTANT_MAX = 1_000
 """Runs of one instant that are looked at: nobody has that many, and nobody may make us look for ever."""
 
@@ -120,6 +124,39 @@ class Backfills:
     def _current(self, backfill: BackfillId) -> BackfillState | None:
         state = self._transact.current(backfill_stream(backfill)).state
         return state if isinstance(state, BackfillState) else None
+
+
+def rehearse(
+    loader: Loader,
+    state: WorkflowState,
+    since: str,
+    until: str,
+    *,
+    order: Literal["oldest", "newest"],
+    which: Literal["all", "missing", "failed"],
+    max_active: int,
+    now: datetime,
+) -> Rehearsed:
+    """What asking for a backfill would mean now; nothing is written. `InvalidInput` with every problem."""
+    if state.live is None:
+        raise Rejected(f"{state.name} was unregistered; register it again to run it")
+    rule = loader.plans(state.live.document).workflow.schedule
+    meant = asked_range(rule, since, until, now, max_active=max_active)
+    assert rule is not None
+    instants = instants_of(rule, meant)
+    if order == "newest":
+        instants.reverse()
+    held = held_in(state)
+    looked = [looked_at(loader, state.name, instant.at, held) for instant in instants[:REHEARSED_MAX]]
+    odd = [instant for instant in instants if instant.note]
+    return Rehearsed(
+        meant,
+        len(looked),
+        sum(not needs_none(which, look) for look in looked),
+        dict(Counter(look.status for look in looked)),
+        tuple(odd[:ODD_SHOWN_MAX]),
+        len(odd),
+    )
 
 
 def held_in(state: WorkflowState) -> frozenset[RunId]:

@@ -5,15 +5,14 @@ run that its workflow holds back is there already: as it will be when it begins,
 """
 
 import re
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from shared import schedule
 from shared.codec import events_in
-from shared.decide.backfill import Range, asked_range, instants_of, needs_none
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
 from shared.explain import Condition, why_job, why_run
@@ -51,7 +50,7 @@ from shared.ports import (
 from shared.state.backfill import BackfillState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
-from shared.usecases.backfills import held_in, looked_at
+from shared.usecases.backfills import Rehearsed, rehearse
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.triggers import check_no_ring
@@ -67,9 +66,6 @@ LOOKS_MAX = 20
 """Pages read for one page of a list of which the reader may see only some; the page may then be short, but has a cursor."""
 KEPT_WEIGHT_MAX = 2_000
 """Jobs of runs kept folded: whoever polls a run pays for what is new, and memory stays bounded."""
-REHEARSED_MAX = 200
-"""Instants whose runs are looked at to say what a backfill would do: each costs a read."""
-ODD_SHOWN_MAX = 20
 FILE_NAME_LENGTH_MAX = 1_024
 
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_.:+-]*")
@@ -141,22 +137,6 @@ class FoundBackfill:
     """Of its stream."""
     plan: Plan
     """Of the document that its runs have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """What a backfill would do."""
-
-    range: Range
-    looked: int
-    """Instants whose runs were looked at: the first ones in its order, `REHEARSED_MAX` at most."""
-    to_run: int
-    """Of those."""
-    runs: Mapping[str, int]
-    """Of those, by what became of them: `none`, `active`, `succeeded`, `failed`, `cancelled`, `unreadable`."""
-    odd: tuple[schedule.Instant, ...]
-    """The first ones to which a change of the clocks did something."""
-    odd_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,22 +368,16 @@ class Queries:
         max_active: int,
     ) -> Rehearsed:
         """What asking for a backfill would mean now; nothing is written. `InvalidInput` with every problem."""
-        rule = found.plan.workflow.schedule if found.state.live is not None else None
-        meant = asked_range(rule, since, until, self._now(), max_active=max_active)
-        assert rule is not None
-        instants = instants_of(rule, meant)
-        if order == "newest":
-            instants.reverse()
-        looks = Counter[str]()
-        to_run = 0
-        held = held_in(found.state)
-        for instant in instants[:REHEARSED_MAX]:
-            look = looked_at(self._loader, found.state.name, instant.at, held)
-            looks[look.status] += 1
-            to_run += not needs_none(which, look)
-        odd = [instant for instant in instants if instant.note]
-        looked = min(len(instants), REHEARSED_MAX)
-        return Rehearsed(meant, looked, to_run, dict(looks), tuple(odd[:ODD_SHOWN_MAX]), len(odd))
+        return rehearse(
+            self._loader,
+            found.state,
+            since,
+            until,
+            order=order,
+            which=which,
+            max_active=max_active,
+            now=self._now(),
+        )
 
     # Output and files.
 

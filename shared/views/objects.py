@@ -5,14 +5,16 @@ Pure: from a state to dicts, lists, strings, numbers and None. Fields are only e
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shared.decide.backfill import Rehearsed
 from shared.explain import Condition
 from shared.explain.backfill import waits_for
 from shared.ids import JobName
 from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
+from shared.schedule import Instant
 from shared.state.backfill import BackfillState
 from shared.state.run import Attempt, Backoff, Claimed, Done, Doubted, JobState, Open, Queued, Ready, Run, Submitted
 from shared.state.run import Waiting as WaitingJob
@@ -387,6 +389,28 @@ def backfill_object(state: BackfillState, version: int) -> Object:
         },
         "active_runs": sorted(state.active),
         "waits_for": waits_for(state),
+    }
+
+
+def instant_objects(instants: Iterable[Instant]) -> list[Object]:
+    """Instants of a schedule: `at`, `local`, and `note`, what a change of the clocks did to it."""
+    return [{"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in instants]
+
+
+def rehearsal_object(told: Rehearsed) -> Object:
+    """What a backfill would do."""
+    meant = told.range
+    first, last = instant_objects((meant.first, meant.last))
+    return {
+        "from": moment(meant.since),
+        "until": moment(meant.until),
+        "first": first,
+        "last": last,
+        "looked": told.looked,
+        "to_run": told.to_run,
+        "runs": dict(told.runs),
+        "odd": instant_objects(told.odd),
+        "odd_count": told.odd_count,
     }
 
 
