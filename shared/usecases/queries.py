@@ -13,6 +13,7 @@ from typing import Literal
 
 from shared import schedule
 from shared.codec import events_in
+from shared.decide.backfill import Rehearsed
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
 from shared.explain import Condition, why_job, why_run
@@ -50,7 +51,7 @@ from shared.ports import (
 from shared.state.backfill import BackfillState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
-from shared.usecases.backfills import Rehearsed, rehearse
+from shared.usecases.backfills import rehearse
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.triggers import check_no_ring
