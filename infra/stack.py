@@ -161,6 +161,8 @@ class RunfoldStack(Stack):
         # --- the table's stream -------------------------------------------------------------------------------------------
         tables.allow_reading_history(relay.role)
         tables.allow_keeping_views(relay.role)
+        # Who waits for what has ended is woken.
+        allow(relay.role, "sqs:SendMessage", on=[effects.queue.queue_arn])
         schedules.allow_reconciling(relay.role)
         relay.function.add_event_source(
             sources.DynamoEventSource(

@@ -30,6 +30,7 @@ from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
     AdvanceRun,
     Effect,
+    LookAtWaits,
     ObserveAttempt,
     StartAttempt,
     StopAttempt,
@@ -48,11 +49,13 @@ from shared.executors.process import ProcessExecutor, become_subreaper
 from shared.ids import StreamName, run_stream
 from shared.ports import PAGE_MAX, Reference
 from shared.state.run import Claimed, Doubted, Queued, Run, Submitted
+from shared.stores.files import LocalFiles
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.triggers import listeners_of_end
+from shared.usecases.waits import Waits, Wake
 from shared.views.derive import derive
 
 logger = logging.getLogger("runfold.engine")
@@ -139,6 +142,8 @@ class Engine:
         executors = {"ecs": self.executor, "emr": self.executor, "ssm": self.executor}
         self._dispatch = Dispatch(transact, executors, now=utc_now, claimer=f"engine:{os.getpid()}")
         self._admission = Admission(transact)
+        self._waits = Waits(transact, self.parts.waiters, LocalFiles(), now=utc_now)
+        self._wake = Wake(self.parts.waiters, self._queue)
         self._sweep = Sweep(transact, self.parts.dues, self._outgoing, self._settle, now=utc_now)
         self.metrics = Metrics(self._queue, self._sweep.refused, now=utc_now)
         self._learnt: list[Learnt] = []
@@ -424,6 +429,8 @@ class Engine:
             case AdvanceRun(run=run):
                 self._transact(run_stream(run), Advance(), by="engine", cause="time")
                 self._dirty[run_stream(run)] = None
+            case LookAtWaits():
+                self._dirty[self._waits(effect)] = None
             case StartAttempt() | StopAttempt() | ObserveAttempt():
                 raise AssertionError("carried out elsewhere")
             case _:
@@ -575,6 +582,7 @@ class Engine:
 
     def _derive(self, loaded: Loaded) -> None:
         derive(self.parts.views, loaded.state, loaded.version, self.parts.plans)
+        self._wake(loaded)
         if isinstance(loaded.state, Run):
             self.metrics.derived(loaded.stream, loaded.state)
         self.parts.loader.keep_snapshot(loaded)

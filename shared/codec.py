@@ -169,6 +169,7 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.TellBackfill,
         effect_types.CheckBackfill,
         effect_types.CancelBackfilled,
+        effect_types.LookAtWaits,
     )
 }
 

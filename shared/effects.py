@@ -11,6 +11,7 @@ from typing import Literal
 
 from shared.decide.deadlines import deadlines
 from shared.decide.lateness import moments as moments_of_pace
+from shared.decide.waits import due_looks
 from shared.events import (
     AttemptCancelled,
     AttemptFailed,
@@ -30,10 +31,12 @@ from shared.events import (
     RunRequested,
     StartAsked,
     StopRequested,
+    WaitBegun,
 )
 from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName, workflow_of
 from shared.state.backfill import BackfillState, NoBackfill, request_of
 from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted
+from shared.state.waits import WHOLE_RUN, failed, is_open, waits_of
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
 
@@ -149,6 +152,13 @@ class CancelBackfilled:
     """To begin it with, should it not have begun: what is cancelled begins no more."""
 
 
+@dataclass(frozen=True, slots=True)
+class LookAtWaits:
+    """See whether what the run waits for outside is there."""
+
+    run: RunId
+
+
 Effect = (
     StartAttempt
     | StopAttempt
@@ -164,6 +174,7 @@ Effect = (
     | TellBackfill
     | CheckBackfill
     | CancelBackfilled
+    | LookAtWaits
 )
 
 
@@ -183,6 +194,8 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
                 effects.extend(_given_up(run, event.job))
             case LateReported(handle=handle) if handle is not None:
                 effects.append(StopAttempt(run.run, event.job, event.attempt, handle))
+            case WaitBegun() if LookAtWaits(run.run) not in effects:
+                effects.append(LookAtWaits(run.run))
             case RunFinished():
                 effects.extend(_told_of_the_end(run))
             case _:
@@ -201,6 +214,8 @@ def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[dateti
                 timed.append((at, StartAttempt(run.run, event.job, event.attempt)))
             case RunRequested(start_after=at) if at is not None:
                 timed.append((at, AdvanceRun(run.run)))
+            case WaitBegun(deadline_at=at) if at is not None:
+                timed.append((at, LookAtWaits(run.run)))
             case _:
                 pass
     return timed
@@ -278,6 +293,9 @@ def pending_of_run(
             effects.extend(_strays(run, name, state))
     if advance:
         effects.append(AdvanceRun(run.run))
+    looks = due_looks(run, looked - timedelta(microseconds=1)) if run.gates else []
+    if looks and (everything or min(looks) <= now):
+        effects.append(LookAtWaits(run.run))
     return effects
 
 
@@ -354,6 +372,12 @@ def needs_advance(run: Run, now: datetime) -> bool:
     if not run.opened:
         after = run.request.start_after
         return after is None or after <= now
+    if waits_of(run.plan, WHOLE_RUN):
+        gate = run.gates.get(WHOLE_RUN, ())
+        if is_open(gate):
+            return False
+        if not gate or failed(gate) is not None:
+            return True
     fold = RunFold(run, _no_plans)
     return fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready())
 
@@ -370,6 +394,7 @@ def due_of_run(run: Run | NotRequested, now: datetime, *, patience: timedelta = 
     for name in run.live:
         moments.append(due_of_job(run, name, now, patience=patience))
     moments.extend(at for at, _ in moments_of_pace(run.pace, run.plan.workflow))
+    moments.extend(due_looks(run, now))
     later = [moment for moment in moments if moment > now]
     # Something due at this very moment is being handed over now; if that is lost, the next look repairs it.
     return min(later) if len(later) == len(moments) and later else _soon(later, now)

@@ -76,6 +76,58 @@ class RunOpened(_Event):
     type: Literal["RunOpened"] = "RunOpened"
 
 
+class WaitBegun(_Event):
+    """The run, or a job that could start otherwise, waits for something outside the run: for one thing of its `waits_for`."""
+
+    type: Literal["WaitBegun"] = "WaitBegun"
+    job: JobName = JobName("")
+    """Empty: the whole run waits."""
+    number: int
+    """Its place in `waits_for`, from 0."""
+    awaited: str
+    """A run's id, a workflow's name where the run is not known yet, or a file's address."""
+    deadline_at: AwareDatetime | None = None
+
+
+class WaitMet(_Event):
+    """What was waited for is there, or need not be; with the evidence."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["WaitMet"] = "WaitMet"
+    job: JobName = JobName("")
+    number: int
+    run: str = ""
+    """The run that was looked at."""
+    version: int = 0
+    """Of that run's stream, by which it had ended so."""
+    outcome: str = ""
+    reason: str = ""
+    """Why it need not be there, or what was found."""
+
+
+class WaitFailed(_Event):
+    """What was waited for ended otherwise, or will never be there."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["WaitFailed"] = "WaitFailed"
+    job: JobName = JobName("")
+    number: int
+    run: str = ""
+    version: int = 0
+    outcome: str = ""
+    reason: str = ""
+
+
+class WaitExpired(_Event):
+    """The deadline passed, and a look at that moment did not find it."""
+
+    type: Literal["WaitExpired"] = "WaitExpired"
+    job: JobName = JobName("")
+    number: int
+    go_on: bool = False
+    """Without it, then; otherwise the run or job fails."""
+
+
 class JobsReady(_Event):
     """These jobs' conditions hold; they wait for a place among the attempts under way."""
 
@@ -634,6 +686,10 @@ class UnknownEvent(_Event):
 RunEvent = (
     RunRequested
     | RunOpened
+    | WaitBegun
+    | WaitMet
+    | WaitFailed
+    | WaitExpired
     | JobsReady
     | JobSettled
     | AttemptQueued

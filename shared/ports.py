@@ -497,3 +497,45 @@ class GivenFiles(Protocol):
     def kept(self, run: RunId, digests: Iterable[Digest]) -> AbstractContextManager[Mapping[Digest, str]]:
         """The addresses of those that arrived. What is kept for the run stays, unless the block raises."""
         ...
+
+
+# --- what runs wait for -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Waiter:
+    """A run that waits for something of a workflow."""
+
+    awaited: str
+    """A run's id, or the workflow's name where any run of it may do."""
+    job: str
+    """Of the awaited run; empty for its end."""
+    run: RunId
+    """Who waits."""
+
+
+class Waiters(Protocol):
+    """Who waits for runs of a workflow, so that their ends can wake them. One too many is harmless, and so is one that is missing: a
+    run that waits looks for itself now and then, and is added anew."""
+
+    def add(self, waiter: Waiter) -> None:
+        """Adding twice is adding once."""
+        ...
+
+    def remove(self, waiter: Waiter) -> None: ...
+
+    def of(self, workflow: WorkflowName, *, awaited: str | None = None, limit: int = PAGE_MAX) -> list[Waiter]:
+        """Who waits for runs of the workflow, or for just what is named; in order, the first `limit`."""
+        ...
+
+
+class Files(Protocol):
+    """Where files are looked for that runs wait for."""
+
+    prefix: str
+    """How the addresses begin that can be looked for: `/`, `s3://`."""
+
+    def find(self, address: str) -> str | None:
+        """What is there, in a few words; None while there is nothing. `TargetUnavailable`: look again later. `TargetRefused`: this
+        can never be looked at, and why."""
+        ...

@@ -7,4 +7,4 @@ from shared.bootstrap.aws import Aws
 from shared.settings import Settings
 
 _aws = Aws(Settings.read(os.environ))
-handler = make_handler(_aws.reader, _aws.settle)
+handler = make_handler(_aws.reader, _aws.settle, _aws.is_awaited)

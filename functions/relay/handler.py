@@ -1,4 +1,4 @@
-"""The table's stream: brings views and bells up to date for every stream that moved.
+"""The table's stream: brings views and bells up to date for every stream that moved, and wakes the runs that wait for it.
 
 To the relay a record is only the name of a stream: it loads, folds and derives, so records may come late, twice or in any order. A
 record that keeps failing is parked by the event source, and what it would have done is repaired when the stream moves or is swept.
@@ -27,18 +27,30 @@ class Load(Protocol):
         ...
 
 
-def make_handler(load: Load, settle: Callable[[Loaded], None]) -> Handler:
-    """`load` gives a stream's newest state; `settle` makes views and bells of it true."""
+def make_handler(
+    load: Load, settle: Callable[[Loaded], None], awaited: Callable[[StreamName], bool] = lambda _: False
+) -> Handler:
+    """`load` gives a stream's newest state; `settle` makes views and bells of it true, and wakes who waits for it. `awaited`: whether
+    somebody waits for a job of that run."""
     processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 
     def handle(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         covered: dict[StreamName, int] = {}
+        waited_for: dict[StreamName, bool] = {}
 
         def relay(record: DynamoDBRecord) -> None:
             stream, version = _moved(record)
             # One load a stream and batch, as a rule: the newest state covers every record of it.
-            if version <= covered.get(stream, 0) or not _is_news(record):
+            if version <= covered.get(stream, 0):
                 return
+            types = _types(record)
+            if not _is_news(version, types):
+                if "AttemptSucceeded" not in types:
+                    return
+                if stream not in waited_for:
+                    waited_for[stream] = awaited(stream)
+                if not waited_for[stream]:
+                    return
             with logger.append_context_keys(stream=stream):
                 try:
                     loaded = load(stream, version)
@@ -72,20 +84,21 @@ def _moved(record: DynamoDBRecord) -> tuple[StreamName, int]:
     return StreamName(str(keys["stream"])), int(keys["version"])
 
 
-def _is_news(record: DynamoDBRecord) -> bool:
+def _types(record: DynamoDBRecord) -> frozenset[str]:
+    """Of the events that it holds; none where that cannot be told."""
+    image = record.dynamodb.new_image if record.dynamodb is not None else None
+    try:
+        return frozenset(event["type"] for event in json.loads(image["body"])) if image else frozenset()
+    except (ValueError, TypeError, KeyError):
+        return frozenset()
+
+
+def _is_news(version: int, types: frozenset[str]) -> bool:
     """Whether lists should show what this record is about at once. A stream that shows no images says nothing, so everything is news.
 
     Only a hint, and nothing is lost when it is wrong: the next record covers this one, and the sweep sees to the last.
     """
-    image = record.dynamodb.new_image if record.dynamodb is not None else None
-    if not image:
-        return True
-    version = int(image["version"])
-    try:
-        types = {event["type"] for event in json.loads(image["body"])}
-    except (ValueError, TypeError, KeyError):
-        return True
-    return version == 1 or version % ROUTINE_EVERY == 0 or not types <= ROUTINE
+    return version == 1 or version % ROUTINE_EVERY == 0 or not types or not types <= ROUTINE
 
 
 def _count(loaded: Loaded) -> None:

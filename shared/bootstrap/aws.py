@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from shared.bootstrap.origins import new_id, new_ulid, utc_now
-from shared.ids import RunId
+from shared.ids import RunId, StreamName, kind_of, subject_of, workflow_of
 from shared.settings import Settings
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.executors.ssm import SsmExecutor
     from shared.executors.workspace import Workspace
     from shared.ports import Executor, LogPage, LogSource, StoredFile
-    from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews
+    from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews, DynamoWaiters
     from shared.stores.s3 import S3Documents, S3GivenFiles, S3Uploads
     from shared.stores.schedules import SchedulerBells
     from shared.stores.sqs import SqsEffects
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.usecases.queries import Queries
     from shared.usecases.sweep import Sweep
     from shared.usecases.triggers import Triggers
+    from shared.usecases.waits import Waits, Wake
     from shared.usecases.work import SideBySide, Work
 
 CONNECT_SECONDS = 2
@@ -86,6 +87,12 @@ class Aws:
         from shared.stores.dynamodb import DynamoSnapshots
 
         return DynamoSnapshots(self._dynamodb, self.settings.views_table)
+
+    @cached_property
+    def waiters(self) -> "DynamoWaiters":
+        from shared.stores.dynamodb import DynamoWaiters
+
+        return DynamoWaiters(self._dynamodb, self.settings.views_table)
 
     @cached_property
     def documents(self) -> "S3Documents":
@@ -178,7 +185,25 @@ class Aws:
     def work(self) -> "Work":
         from shared.usecases.work import Work
 
-        return Work(self.transact, self.dispatch, self.admission, side_by_side=self.side_by_side)
+        return Work(self.transact, self.dispatch, self.admission, self.waits, side_by_side=self.side_by_side)
+
+    @cached_property
+    def waits(self) -> "Waits":
+        from shared.stores.s3 import S3Files
+        from shared.usecases.waits import Waits
+
+        return Waits(self.transact, self.waiters, S3Files(self._s3), now=self.now)
+
+    @cached_property
+    def wake(self) -> "Wake":
+        from shared.usecases.waits import Wake
+
+        return Wake(self.waiters, self.effects)
+
+    def is_awaited(self, stream: StreamName) -> bool:
+        """Whether somebody waits for the end of a job of this run."""
+        run = RunId(subject_of(stream))
+        return kind_of(stream) == "run" and any(waiter.job for waiter in self.waiters.of(workflow_of(run), awaited=run))
 
     @cached_property
     def side_by_side(self) -> "SideBySide":
@@ -215,7 +240,7 @@ class Aws:
         self.settle(loaded)
 
     def settle(self, loaded: Loaded) -> None:
-        """Make views and bells of a stream's newest version true, and tell who waits for a run's end."""
+        """Make views and bells of a stream's newest version true, tell who waits for a run's end, and wake runs that do."""
         self._tell_listeners(loaded)
         derive(self.views, loaded.state, loaded.version, self.plans)
         self.loader.keep_snapshot(loaded)
@@ -224,6 +249,7 @@ class Aws:
             ringing = live is not None and loaded.state.pause is None
             schedule = self.plans(live.document).workflow.schedule if live is not None and ringing else None
             self.bells.reconcile(loaded.state.name, schedule)
+        self.wake(loaded)
 
     def _tell_listeners(self, loaded: Loaded) -> None:
         if isinstance(loaded.state, Run) and loaded.state.finished:

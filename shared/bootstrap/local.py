@@ -9,7 +9,7 @@ from typing import Literal
 from shared.bootstrap.origins import new_id, new_ulid, utc_now
 from shared.ports import Effects
 from shared.stores.directory import DirectoryDocuments
-from shared.stores.sqlite import SqliteDatabase, SqliteDues, SqliteSnapshots, SqliteStore, SqliteViews
+from shared.stores.sqlite import SqliteDatabase, SqliteDues, SqliteSnapshots, SqliteStore, SqliteViews, SqliteWaiters
 from shared.usecases.control import Control
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.transact import Transact
@@ -27,6 +27,7 @@ class LocalParts:
     dues: SqliteDues
     snapshots: SqliteSnapshots
     views: SqliteViews
+    waiters: SqliteWaiters
     documents: DirectoryDocuments
     plans: PlanCache
     loader: Loader
@@ -63,4 +64,5 @@ def local_parts(
         return [row.workflow for row in views.workflows(limit=1000)[0]]
 
     control = Control(transact, kept, new_id=new_ulid, known_workflows=known_workflows)
-    return LocalParts(opened, store, dues, snapshots, views, kept, plans, loader, transact, control)
+    waiters = SqliteWaiters(opened)
+    return LocalParts(opened, store, dues, snapshots, views, waiters, kept, plans, loader, transact, control)

@@ -132,6 +132,34 @@ class RecordStopSent:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look found out of one thing that is waited for."""
+
+    job: JobName
+    """Empty: the whole run waits for it."""
+    number: int
+    there: bool
+    """False: it will never be."""
+    run: str = ""
+    version: int = 0
+    outcome: str = ""
+    """How the run, or the job of it, ended; empty for what can only be there or not."""
+    reason: str = ""
+    since: datetime | None = None
+    """When the wait began that was looked at: a finding says nothing of one that began later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLook:
+    """All that the run waits for outside was looked at."""
+
+    findings: tuple[Finding, ...]
+    """Of what nothing certain can be said yet there is none."""
+    looked_at: datetime
+    """When the look began: a deadline later than this is not judged by it."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRun:
     by: str
     reason: str = ""
@@ -180,6 +208,7 @@ RunCommand = (
     | RecordReport
     | RecordSilence
     | RecordStopSent
+    | RecordLook
     | CancelRun
     | CancelJob
     | MarkJob

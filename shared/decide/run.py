@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
 from shared import template
+from shared.decide import waits
 from shared.decide.commands import (
     Advance,
     AskAgain,
@@ -19,6 +20,7 @@ from shared.decide.commands import (
     MarkJob,
     PostponeStart,
     RecordClaim,
+    RecordLook,
     RecordRefusal,
     RecordReport,
     RecordSilence,
@@ -82,6 +84,7 @@ from shared.state.run import (
     Waiting,
     reopened_jobs,
 )
+from shared.state.waits import WHOLE_RUN
 from shared.workflow.document import EcsJob, EmrJob, FailureClass, Outcome, SsmJob
 from shared.workflow.syntax import path_of
 
@@ -184,6 +187,9 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
             _record_silence(draft, command)
         case RecordStopSent():
             _record_stop_sent(draft, command)
+        case RecordLook():
+            if waits.record_look(draft, command):
+                _advance(draft)
         case CancelRun():
             _cancel_run(draft, command)
         case CancelJob():
@@ -801,8 +807,11 @@ def _advance(draft: RunDraft) -> None:
             if after is not None and after > draft.now:
                 return
             draft.emit(RunOpened())
-        _settle(draft)
-        _fill_places(draft)
+        if fold.unfinished and waits.run_may_begin(draft):
+            _settle(draft)
+            _fill_places(draft)
+        elif lost := waits.why_not(draft, WHOLE_RUN):
+            _settle_all(draft, *lost)
     if fold.unfinished == 0:
         draft.emit(RunFinished(outcome=_run_outcome(draft)))
 
@@ -817,7 +826,9 @@ def _settle(draft: RunDraft) -> None:
             break
         name = fold.next_unsettled()
         assert name is not None
-        verdict = _judge(draft, name)
+        verdict = _judge(draft, name) or waits.why_not(draft, name)
+        if verdict is None and waits.job_must_wait(draft, name):
+            continue
         if verdict is not None:
             draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1], WHY_MAX)))
         elif fold.active < parallelism and not waiting_for_place and not fold.has_ready():
@@ -838,6 +849,16 @@ def _fill_places(draft: RunDraft) -> None:
         name = fold.next_ready()
         assert name is not None
         draft.emit(AttemptQueued(job=name, attempt=len(fold.jobs[name].attempts) + 1))
+
+
+def _settle_all(draft: RunDraft, outcome: Outcome, reason: str) -> None:
+    """End a run of which nothing may begin."""
+    for name in draft.fold.plan.jobs:
+        if not draft.room:
+            draft.truncated = True
+            return
+        if isinstance(draft.fold.jobs[name].phase, Waiting | Ready | Backoff):
+            draft.emit(JobSettled(job=name, outcome=outcome, reason=_short(reason, WHY_MAX)))
 
 
 def _go_on_cancelling(draft: RunDraft) -> None:

@@ -42,8 +42,13 @@ from shared.events import (
     StopRequested,
     StopSent,
     UnknownEvent,
+    WaitBegun,
+    WaitExpired,
+    WaitFailed,
+    WaitMet,
 )
 from shared.ids import Digest, Handle, JobName, RunId
+from shared.state import waits
 from shared.state.lateness import Pace, first_pace
 from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
@@ -303,6 +308,8 @@ class Run:
     """Attempts under way that a person, or the run's cancellation, wants to end."""
     removed: "Map[JobName, tuple[Attempt, ...]]" = Map()  # noqa: RUF009  (immutable)
     """Attempts of jobs that a newer document does not have: should one come back, its attempts are numbered on from these."""
+    gates: waits.Gates = Map()  # noqa: RUF009  (immutable)
+    """What jobs, or under the empty name the whole run, wait or waited for outside."""
 
     @property
     def cancelling(self) -> bool:
@@ -376,6 +383,7 @@ class RunFold:
         self.doubted = run.doubted
         self.stopping = run.stopping
         self.removed = run.removed
+        self.gates = run.gates
 
     def freeze(self) -> RunState:
         """The state so far; the builder may go on afterwards."""
@@ -407,6 +415,7 @@ class RunFold:
             doubted=self.doubted,
             stopping=self.stopping,
             removed=self.removed,
+            gates=self.gates,
         )
         self._thaw(frozen)
         return frozen
@@ -503,6 +512,26 @@ class RunFold:
         if self.opened:
             raise CorruptStream("a run opens once")
         self.opened = True
+
+    def _wait_begun(self, event: WaitBegun, at: datetime) -> None:
+        if event.job != waits.WHOLE_RUN:
+            match self._get(event.job).phase:
+                case Waiting(remaining=0):
+                    # Its decision awaits the end of the waits.
+                    self.unsettled = remove(self.unsettled, self.plan.rank[event.job])
+                case phase:
+                    raise _impossible(event, event.job, phase)
+        self.gates = waits.begun(self.gates, event, at)
+
+    def _wait_ended(self, event: WaitMet | WaitFailed | WaitExpired, at: datetime) -> None:
+        self.gates = waits.ended(self.gates, event, at)
+        if event.job != waits.WHOLE_RUN and not waits.is_open(self.gates[event.job]):
+            match self._get(event.job).phase:
+                case Waiting(remaining=0):
+                    self.unsettled = add(self.unsettled, self.plan.rank[event.job])
+                case _:
+                    # A person ended it meanwhile.
+                    pass
 
     def _jobs_ready(self, event: JobsReady, at: datetime) -> None:
         for name in event.jobs:
@@ -789,6 +818,7 @@ class RunFold:
             jobs[name] = JobState(Waiting(at, remaining, **counts), attempts, strays=strays)
             if remaining == 0:
                 unsettled = add(unsettled, plan.rank[name])
+        self.gates = waits.kept(self.gates, self.plan, plan)
         self.plan = plan
         self.document_version = event.document_version
         self.jobs = jobs
@@ -969,6 +999,10 @@ def _impossible(event: Event, job: JobName, phase: Phase) -> CorruptStream:
 _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     RunRequested: lambda fold, event, at: _again(event),
     RunOpened: RunFold._opened,
+    WaitBegun: RunFold._wait_begun,
+    WaitMet: RunFold._wait_ended,
+    WaitFailed: RunFold._wait_ended,
+    WaitExpired: RunFold._wait_ended,
     JobsReady: RunFold._jobs_ready,
     JobSettled: RunFold._settled,
     AttemptQueued: RunFold._queued,

@@ -35,6 +35,7 @@ from shared.state.run import (
     Submitted,
     Waiting,
 )
+from shared.state.waits import Wait, is_open
 from shared.state.workflow import Held, Holder, Pause, TurnedAway, Version, WorkflowState
 
 _CHECKSUM_LENGTH = 32
@@ -78,6 +79,7 @@ class _RunBody:
     stopping: int
     strays: dict[JobName, Mapping[Handle, int]]
     removed: dict[JobName, tuple[Attempt, ...]]
+    gates: dict[JobName, tuple[Wait, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def dump(state: Run) -> bytes:
         stopping=state.stopping,
         strays=strays,
         removed=dict(sorted(state.removed.items())),
+        gates=dict(sorted(state.gates.items())),
     )
     return _sealed(_run_adapter().dump_json(body))
 
@@ -225,7 +228,11 @@ def load(body: bytes, plans: Plans) -> Run:
         at=read.at,
         jobs=jobs.finish(),
         live=live.finish(),
-        unsettled=_ranks(plan.rank[name] for name, phase in read.waiting.items() if phase.remaining == 0),
+        unsettled=_ranks(
+            plan.rank[name]
+            for name, phase in read.waiting.items()
+            if phase.remaining == 0 and not is_open(read.gates.get(name, ()))
+        ),
         ready=_ranks(plan.rank[name] for name in read.ready),
         active=read.active,
         unfinished=read.unfinished,
@@ -242,6 +249,7 @@ def load(body: bytes, plans: Plans) -> Run:
         doubted=read.doubts,
         stopping=read.stopping,
         removed=Map(read.removed),
+        gates=Map(read.gates),
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from shared.errors import Conflict, StoreUnavailable
-from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, kind_of
+from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, kind_of, workflow_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
@@ -33,6 +33,7 @@ from shared.ports import (
     RunRow,
     RunSort,
     Snapshot,
+    Waiter,
     WorkflowRow,
 )
 from shared.stores.aws import code_of, translated
@@ -120,8 +121,8 @@ VIEWS_SCHEMA: Mapping[str, Any] = {
 """Arguments of CreateTable but for the name, and what the deployment declares.
 
 `subject` and `aspect` name a row: `run#<id>` `row`, `workflow#<name>` `row`, `stream#<stream>` `due`, `stream#<stream>`
-`snapshot#<fold version>`. In the indexes, `place` orders the rows of one list: `<instant>#<run>` for runs, `<instant>#<stream>` for due
-rows in `due#<shard>`, the name for workflows.
+`snapshot#<fold version>`, `waits#<workflow>` `<awaited run>#<job>#<waiting run>`. In the indexes, `place` orders the rows of one
+list: `<instant>#<run>` for runs, `<instant>#<stream>` for due rows in `due#<shard>`, the name for workflows.
 """
 
 _Item = Mapping[str, Any]
@@ -356,6 +357,46 @@ class DynamoSnapshots:
 
     def clear(self) -> None:
         _delete_where(self._client, self._table, "begins_with(#aspect, :aspect)", "snapshot#")
+
+
+class DynamoWaiters:
+    """Read without waiting for the newest writes: whoever waits looks for himself after he is added, and again when nobody wakes him."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def add(self, waiter: Waiter) -> None:
+        with translated(f"add a waiter to table {self._table}"):
+            self._client.put_item(TableName=self._table, Item=self._key(waiter))
+
+    def remove(self, waiter: Waiter) -> None:
+        with translated(f"remove a waiter from table {self._table}"):
+            self._client.delete_item(TableName=self._table, Key=self._key(waiter))
+
+    def of(self, workflow: WorkflowName, *, awaited: str | None = None, limit: int = PAGE_MAX) -> list[Waiter]:
+        query = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#subject = :subject AND begins_with(#aspect, :begin)"
+            if awaited is not None
+            else "#subject = :subject",
+            "ExpressionAttributeNames": {"#subject": "subject"}
+            | ({"#aspect": "aspect"} if awaited is not None else {}),
+            "ExpressionAttributeValues": {":subject": {"S": f"waits#{workflow}"}}
+            | ({":begin": {"S": f"{awaited}#"}} if awaited is not None else {}),
+        }
+        found = []
+        for item in _query(self._client, query, bounded(limit)):
+            what, job, waiting = item["aspect"]["S"].split("#")
+            found.append(Waiter(what, job, RunId(waiting)))
+        return found
+
+    @staticmethod
+    def _key(waiter: Waiter) -> dict[str, Any]:
+        return {
+            "subject": {"S": f"waits#{workflow_of(RunId(waiter.awaited))}"},
+            "aspect": {"S": f"{waiter.awaited}#{waiter.job}#{waiter.run}"},
+        }
 
 
 class DynamoViews:

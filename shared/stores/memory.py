@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import islice
 
 from shared.errors import Conflict, NotFound
-from shared.ids import BackfillId, Digest, RunId, StreamName, WorkflowName, digest_of, kind_of
+from shared.ids import BackfillId, Digest, RunId, StreamName, WorkflowName, digest_of, kind_of, workflow_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
@@ -22,6 +22,7 @@ from shared.ports import (
     RunRow,
     RunSort,
     Snapshot,
+    Waiter,
     WorkflowRow,
 )
 from shared.stores.paging import Place, backfill_place, bounded, name_cursor, name_place, nearest_list, run_page
@@ -226,6 +227,29 @@ class MemoryViews:
             self._runs.clear()
             self._workflows.clear()
             self._backfills.clear()
+
+
+class MemoryWaiters:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: set[Waiter] = set()
+
+    def add(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._waiters.add(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._waiters.discard(waiter)
+
+    def of(self, workflow: WorkflowName, *, awaited: str | None = None, limit: int = PAGE_MAX) -> list[Waiter]:
+        with self._lock:
+            found = sorted(
+                one
+                for one in self._waiters
+                if workflow_of(RunId(one.awaited)) == workflow and awaited in (None, one.awaited)
+            )
+        return found[: bounded(limit)]
 
 
 class MemoryDocuments:

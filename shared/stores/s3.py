@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.errors import CorruptStream, NotFound
+from shared.errors import CorruptStream, NotFound, TargetRefused, TargetUnavailable
 from shared.ids import Digest, RunId, digest_of
 from shared.ports import Place
 from shared.stores.aws import code_of, translated
@@ -59,6 +59,34 @@ class S3Documents:
         if digest_of(data) != digest:
             raise CorruptStream(f"document {digest} was altered; restore its first version in bucket {self._bucket}")
         return data
+
+
+class S3Files:
+    """Objects that runs wait for, in whatever buckets the deployment may look at."""
+
+    prefix = "s3://"
+
+    def __init__(self, client: "S3Client") -> None:
+        self._client = client
+
+    def find(self, address: str) -> str | None:
+        bucket, _, key = address.removeprefix(self.prefix).partition("/")
+        if not address.startswith(self.prefix) or not bucket or not key:
+            raise TargetRefused(f"files are looked for at s3://bucket/key, and {address} is none")
+        try:
+            found = self._client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            # An answer to HEAD has no body, so the codes are bare numbers.
+            if code_of(error) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            if code_of(error) in ("403", "AccessDenied", "400", "BadRequest"):
+                raise TargetRefused(
+                    f"{address} may not be looked at: name its bucket in `awaited_buckets` of the deployment"
+                ) from error
+            raise TargetUnavailable(f"{address} cannot be looked at for now") from error
+        except BotoCoreError as error:
+            raise TargetUnavailable(f"{address} cannot be looked at for now") from error
+        return f"{found['ContentLength']:,} bytes, ETag {found['ETag']}"
 
 
 class S3GivenFiles:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable
-from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, run_stream
+from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, run_stream, workflow_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
@@ -31,6 +31,7 @@ from shared.ports import (
     RunRow,
     RunSort,
     Snapshot,
+    Waiter,
     WorkflowRow,
 )
 from shared.stores.paging import (
@@ -155,6 +156,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
         "CREATE INDEX listeners_by_workflow ON listeners (workflow)",
+        """
+        CREATE TABLE waiters (
+            workflow TEXT NOT NULL,
+            awaited TEXT NOT NULL,
+            job TEXT NOT NULL,
+            run TEXT NOT NULL,
+            PRIMARY KEY (workflow, awaited, job, run)
+        ) STRICT, WITHOUT ROWID
+        """,
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -497,6 +507,7 @@ class SqliteStore:
             self._database.run("DELETE FROM snapshots WHERE stream = ?", (stream,))
             self._database.run("DELETE FROM dues WHERE stream = ?", (stream,))
             self._database.run("DELETE FROM runs WHERE run = ?", (run,))
+            self._database.run("DELETE FROM waiters WHERE run = ?", (run,))
         return removed > 0
 
     def _commit_id(self, stream: StreamName, version: int) -> CommitId | None:
@@ -580,6 +591,33 @@ class SqliteSnapshots:
 
     def clear(self) -> None:
         self._database.run("DELETE FROM snapshots")
+
+
+class SqliteWaiters:
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    def add(self, waiter: Waiter) -> None:
+        self._database.run(
+            "INSERT OR IGNORE INTO waiters (workflow, awaited, job, run) VALUES (?, ?, ?, ?)", _key(waiter)
+        )
+
+    def remove(self, waiter: Waiter) -> None:
+        self._database.run(
+            "DELETE FROM waiters WHERE workflow = ? AND awaited = ? AND job = ? AND run = ?", _key(waiter)
+        )
+
+    def of(self, workflow: WorkflowName, *, awaited: str | None = None, limit: int = PAGE_MAX) -> list[Waiter]:
+        rows = self._database.rows(
+            "SELECT awaited, job, run FROM waiters WHERE workflow = ? AND (? IS NULL OR awaited = ?) "
+            "ORDER BY awaited, job, run LIMIT ?",
+            (workflow, awaited, awaited, bounded(limit)),
+        )
+        return [Waiter(what, job, RunId(waiting)) for what, job, waiting in rows]
+
+
+def _key(waiter: Waiter) -> tuple[str, str, str, str]:
+    return (workflow_of(RunId(waiter.awaited)), waiter.awaited, waiter.job, waiter.run)
 
 
 class SqliteViews:

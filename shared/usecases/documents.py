@@ -6,6 +6,7 @@ What it promises: `read_document` answers with a Workflow that can be registered
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from shared.workflow.document import SsmJob, Workflow
 from shared.workflow.nearest import shown
 from shared.workflow.reading import Examined, examine
 from shared.workflow.syntax import PROBLEMS_MAX, bounded
+from shared.workflow.waiting import WaitFor
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DETAIL_LENGTH_MAX = 80
@@ -76,6 +78,12 @@ def template_texts(job: AnyJob) -> Iterator[tuple[str, str]]:
             yield from _texts(getattr(file, field), f"inputs[{place}].{field}")
 
 
+def _file_problems(wait: WaitFor, path: str, names: "template.Names") -> Iterator[Problem]:
+    if wait.file is not None and "{{" in wait.file:
+        # It is rendered before there is an attempt.
+        yield from template.check(wait.file, replace(names, roots=names.roots - {"attempt"}), path=path)
+
+
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     # Nesting is bounded by reading.
     if isinstance(value, str):
@@ -95,9 +103,17 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
 def _template_problems(examined: Examined) -> Iterator[Problem]:
     yield from _trigger_template_problems(examined)
     all_jobs = frozenset(name for name in examined.graph.names if name is not None)
+    if examined.workflow is not None:
+        names = template.Names(params=examined.params, jobs=frozenset(), all_jobs=all_jobs, nearest=examined.nearest)
+        names = replace(names, roots=names.roots - {"job"})
+        for number, wait in enumerate(examined.workflow.waits_for or ()):
+            yield from _file_problems(wait, f"waits_for[{number}].file", names)
     for position, job in enumerate(examined.jobs):
         if job is None:
             continue
+        for number, wait in enumerate(job.waits_for or ()):
+            names = _names(examined, position, wait.file or "", all_jobs, starting=True)
+            yield from _file_problems(wait, f"jobs[{position}].waits_for[{number}].file", names)
         for place, text in template_texts(job):
             # What Systems Manager would replace has been refused with a better reason.
             if not (isinstance(job, SsmJob) and ssm_reference(text)):

@@ -21,7 +21,7 @@ TEMPLATED: dict[str, tuple[str, ...]] = {
 }
 """The fields whose strings are templates. A host's `commands` are not: values reach a shell as arguments, never as its text."""
 _NOT_FOR_TARGETS = frozenset(
-    {"name", "description", "after", "when", "retry", "timeouts", "priority", "doubt", "inputs", "outputs"}
+    {"name", "description", "after", "when", "retry", "timeouts", "priority", "doubt", "inputs", "outputs", "waits_for"}
 )
 BODIES_MAX = 20_000
 """Job bodies kept ready; more than the jobs of the largest document."""

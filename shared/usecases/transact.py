@@ -19,6 +19,7 @@ from shared.decide.commands import AdvanceBackfill, Command, RecordReport, Tick
 from shared.decide.document import DocumentDraft
 from shared.decide.lateness import moments as moments_of_pace
 from shared.decide.run import RunDraft, decide_on
+from shared.decide.waits import due_looks
 from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.effects import (
     HANDOVER_SECONDS,
@@ -41,7 +42,7 @@ from shared.effects import (
     timed_effects_of_run,
 )
 from shared.errors import Conflict, Rejected
-from shared.events import Event, RunReopened, RunRequested
+from shared.events import Event, RunReopened, RunRequested, WaitBegun
 from shared.ids import CommitId, StreamName
 from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.backfill import BackfillState, NoBackfill
@@ -436,6 +437,8 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
             # The row outlives the run until its views, wake-ups and notices are done, so the end needs one as well.
             if draft.truncated:
                 moments.append(now + timedelta(seconds=HANDOVER_SECONDS))
+            if any(isinstance(event, WaitBegun) for event in draft.events):
+                moments.extend(due_looks(state, now))
             if state.finished or not moments:
                 moments.append(now + timedelta(seconds=HANDOVER_SECONDS) + patience)
             if not state.opened and state.request.start_after is not None:

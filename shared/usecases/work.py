@@ -16,6 +16,7 @@ from shared.effects import (
     CheckBackfill,
     CheckHolders,
     Effect,
+    LookAtWaits,
     ObserveAttempt,
     OpenRun,
     StartAttempt,
@@ -53,12 +54,19 @@ def one_by_one(tasks: Iterable[Callable[[], None]]) -> None:
 
 class Work:
     def __init__(
-        self, transact: Transact, dispatch: Dispatch, admission: Admission, *, side_by_side: SideBySide = one_by_one
+        self,
+        transact: Transact,
+        dispatch: Dispatch,
+        admission: Admission,
+        waits: Callable[[LookAtWaits], object],
+        *,
+        side_by_side: SideBySide = one_by_one,
     ) -> None:
         """`side_by_side`: where a call to a store or a target takes long, those of one batch need not wait for each other."""
         self._transact = transact
         self._dispatch = dispatch
         self._admission = admission
+        self._waits = waits
         self._side_by_side = side_by_side
 
     def __call__(self, effects: Sequence[Effect], redelivered: Collection[StartAttempt] = ()) -> list[Effect]:
@@ -89,6 +97,8 @@ class Work:
                     observed.append(effect)
                 case AdvanceRun():
                     advanced.append(effect)
+                case LookAtWaits():
+                    self._try([effect], partial(self._waits, effect), later)
                 case CheckHolders() | CheckBackfill():
                     # The sweep looks again: a look that is sent anew whenever it fails would meet those of every sweep meanwhile.
                     self._try([], partial(self._admission, effect), later)

@@ -13,6 +13,7 @@ from shared.ids import NAME_PATTERN
 from shared.workflow.notices import RULES_MAX, Deadline, Late, Notify
 from shared.workflow.timing import Schedule
 from shared.workflow.triggers import TRIGGERS_MAX, Trigger
+from shared.workflow.waiting import WAITS_MAX, WaitFor
 
 JOBS_MAX = 10_000
 """Jobs in one document. Ours: the largest run that `bench/` proves linear."""
@@ -33,6 +34,7 @@ Environment = dict[EnvironmentName, Text]
 Secrets = dict[EnvironmentName, Annotated[str, StringConstraints(min_length=1, max_length=2048)]]
 
 FailureClass = Literal["user", "infrastructure", "capacity", "timeout", "cancelled", "refused"]
+Waits = Annotated[tuple[WaitFor, ...], Field(min_length=1, max_length=WAITS_MAX)] | None
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "skipped", "upstream_failed"]
 
 
@@ -140,6 +142,8 @@ class _Job(_Model):
     when: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = "all_succeeded"
     """Whether to run once all of `after` have ended: all_succeeded, all_done, any_failed, any_succeeded, or an expression
     over their outcomes such as `outcomes.load == 'failed' and params.full`."""
+    waits_for: Waits = None
+    """What must be there outside this run before the job starts, looked for once `after` and `when` let it run."""
     retry: Retry = Retry()
     """When a failed attempt is followed by another."""
     timeouts: Timeouts = Timeouts()
@@ -328,6 +332,8 @@ class Workflow(_Model):
     """When a run is later than people are used to."""
     notify: Annotated[tuple[Notify, ...], Field(max_length=RULES_MAX)] | None = None
     """Whom to tell of what."""
+    waits_for: Waits = None
+    """What must be there outside a run before any of its jobs starts."""
     defaults: Defaults | None = None
     """What jobs get when they do not say it themselves."""
     jobs: tuple[Job, ...] = Field(min_length=1, max_length=JOBS_MAX)

@@ -31,6 +31,7 @@ from shared.workflow.notices import check_notices
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, parse
 from shared.workflow.trigger_checks import check_triggers
 from shared.workflow.triggers import TRIGGERS_MAX, AnyTrigger, Trigger
+from shared.workflow.waiting import all_problems
 from shared.workflow.wording import JOB_MODELS, document_place, problem_of
 
 RESOLVED_MAX = 32 * 1024 * 1024
@@ -115,6 +116,8 @@ def examine(data: bytes, *, name: str = "document") -> Examined:
     problems += [problem for problem in graph.problems if problem.path not in told]
     problems += check(jobs, graph, nearest)
     problems += check_schedule(workflow) if workflow is not None else ()
+    waits = ((position, job.waits_for) for position, job in enumerate(jobs) if job is not None and job.waits_for)
+    problems += all_problems(raw.get("waits_for"), waits, raw.get("name"))
     told = {problem.path for problem in problems}
     problems += [one for one in check_rests(rests, graph, nearest) if one.path not in told]
     told = {problem.path for problem in problems}

@@ -14,17 +14,18 @@ from shared.decide.commands import Advance, RunCommand
 from shared.effects import (
     AdvanceRun,
     Effect,
+    LookAtWaits,
     ObserveAttempt,
     StartAttempt,
     StopAttempt,
 )
-from shared.errors import CorruptStream, UnknownEvents
+from shared.errors import CorruptStream, TargetRefused, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
 from shared.ports import PAGE_MAX, BackfillRow, Reference, Report, Request, RunRow, WorkflowRow
 from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
-from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore, MemoryViews
+from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore, MemoryViews, MemoryWaiters
 from shared.usecases.admission import Admission
 from shared.usecases.control import Control
 from shared.usecases.dispatch import Dispatch, Learnt
@@ -32,6 +33,7 @@ from shared.usecases.loading import Loaded, Loader, PlanCache
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.transact import Transact
 from shared.usecases.verify import Derive, verify
+from shared.usecases.waits import Waits, Wake
 from shared.views.rows import backfill_row, run_row, workflow_row
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -191,6 +193,22 @@ def _handle(token: Token) -> Handle:
     return Handle(f"fake:{token}")
 
 
+class FakeFiles:
+    """Files by address, with what is found; each look is counted."""
+
+    prefix = "/"
+
+    def __init__(self) -> None:
+        self.there: dict[str, str] = {}
+        self.looks = 0
+
+    def find(self, address: str) -> str | None:
+        self.looks += 1
+        if not address.startswith(self.prefix):
+            raise TargetRefused(f"{address} is no path")
+        return self.there.get(address)
+
+
 @dataclass
 class World:
     """What outlives every process."""
@@ -207,6 +225,8 @@ class World:
         self.dues = MemoryDues()
         self.views = MemoryViews()
         self.documents = MemoryDocuments()
+        self.waiters = MemoryWaiters()
+        self.files = FakeFiles()
         self.targets = Targets(
             self.clock, self.behaviours, takes_token=self.takes_token, runs_at_once=self.runs_at_once
         )
@@ -254,8 +274,12 @@ class Node:
         loses: Callable[[Effect], bool] = lambda _: False,
         copies: int = 1,
         recovers: bool = True,
+        wakes: bool = True,
     ) -> None:
+        """`wakes`: runs that wait hear of the ends of what they wait for."""
         self.world = world
+        self._wakes = wakes
+        self._woken = world.store.position()
         self.copies = copies
         points = world.points
         self.queue = MemoryQueue(world.clock.seconds)
@@ -272,6 +296,9 @@ class Node:
             self.transact, {"ecs": targets, "emr": targets, "ssm": targets}, now=world.clock, claimer=world.new_id()
         )
         self.admission = Admission(self.transact)
+        waiters = Breaking(world.waiters, points, ("add", "remove"))
+        self.waits = Waits(self.transact, waiters, world.files, now=world.clock)
+        self.wake = Wake(waiters, effects)
         self.sweep = Sweep(self.transact, dues, effects, self.settle, now=world.clock)
         self.control = Control(self.transact, documents, new_id=world.new_id)
         if recovers:
@@ -287,7 +314,7 @@ class Node:
             for reference in self.world.targets.news():
                 known = self.dispatch.reference(reference.run, reference.job, reference.attempt)
                 self._learn(self.dispatch.report(report) for report in self.world.targets.observe([known or reference]))
-            received = self.queue.receive(1)
+            received = self.queue.receive(1) or (self._wake() and self.queue.receive(1))
             if not received:
                 return
             for receipt, effect in received:
@@ -295,6 +322,16 @@ class Node:
                     self.carry_out(effect)
                 self.queue.done(receipt)
         raise AssertionError("messages breed")
+
+    def _wake(self) -> bool:
+        """Wake who waits for what has moved, as the relay does; whether anything had."""
+        moved = self.world.store.moved_since(self._woken)
+        for position, stream in moved:
+            self._woken = position
+            loaded = self._current(stream) if self._wakes else None
+            if loaded is not None:
+                self.wake(loaded)
+        return bool(moved)
 
     def carry_out(self, effect: Effect) -> None:
         try:
@@ -312,6 +349,8 @@ class Node:
                 self._learn(self.dispatch.observe([effect]))
             case AdvanceRun(run=run):
                 self.transact(run_stream(run), Advance(), by="node", cause="time")
+            case LookAtWaits():
+                self.waits(effect)
             case _:
                 self.admission(effect)
 

@@ -12,10 +12,13 @@ from shared.events import UnknownEvent
 from shared.ids import CommitId, Handle, JobName, RunId, StreamName, attempt_token, run_stream, workflow_stream
 from shared.ports import Record, Report
 from shared.state.workflow import WorkflowState
+from shared.stores.files import LocalFiles
+from shared.stores.memory import MemoryWaiters
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.transact import Transact
+from shared.usecases.waits import Waits
 from shared.usecases.work import Work
 from tests.engine.fakes import Behaviour, Node, World
 from tests.engine.test_deciding import FOR_EVER, RUN, SMALL, STREAM, asked_for
@@ -35,7 +38,9 @@ def work_of(world: World, *, copied: int | None = None) -> Work:
     transact = Transact(world.store, world.dues, loader, node.queue, now=world.clock, new_id=world.new_id)
     executors = dict.fromkeys(("ecs", "emr", "ssm"), world.targets)
     dispatch = Dispatch(transact, executors, now=world.clock, claimer="one")
-    return Work(transact, dispatch, Admission(transact))
+    return Work(
+        transact, dispatch, Admission(transact), Waits(transact, MemoryWaiters(), LocalFiles(), now=world.clock)
+    )
 
 
 def told(status: Any) -> Report:

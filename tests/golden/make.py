@@ -24,11 +24,13 @@ from shared.decide.commands import (
     CancelRun,
     DocumentCommand,
     DropHeldRun,
+    Finding,
     Look,
     MarkJob,
     PauseBackfill,
     PauseWorkflow,
     PostponeStart,
+    RecordLook,
     RecordRefusal,
     RecordReport,
     RecordRunEnd,
@@ -543,6 +545,38 @@ def started_by_events() -> tuple[list[Plan], Commits]:
     return [plan, bare], list(story.history)
 
 
+def waits() -> tuple[list[Plan], Commits]:
+    """A run that waits as a whole, and jobs of it that wait for every kind of thing; each wait ends in another way."""
+    ingest = {"workflow": "ingest"}
+    plan = document(
+        job("fetch"),
+        job("load", after=["fetch"], waits_for=[{**ingest, "job": "clean", "lag": "1 day"}]),
+        job("late", waits_for=[{**ingest, "timeout_minutes": 10}]),
+        job("anyway", waits_for=[{"file": "/in/a.csv", "timeout_minutes": 10, "on_timeout": "go_on"}]),
+        job("gone", waits_for=[{**ingest, "lag_instants": 1}]),
+        waits_for=[{**ingest, "timeout_minutes": 60}, {"workflow": "rates", "latest_within_minutes": 90}],
+    )
+    other = document(job("load"), waits_for=[{"workflow": "rates", "timeout_minutes": 5}])
+
+    def found(name: str, number: int = 0, **fields: Any) -> Finding:
+        return Finding(JobName(name), number, **{"there": True, **fields})
+
+    def look(*findings: Finding) -> RecordLook:
+        return RecordLook(findings, NOON + minutes(30))
+
+    story = given(requested(plan, request={"scheduled_at": NOON, "trigger": "schedule"}), minutes(1))
+    at_noon: dict[str, Any] = {"run": "ingest@2026-03-02T12:00:00Z", "version": 4, "outcome": "succeeded"}
+    story = story.given(look(found("", 1, reason="it succeeded at 2026-03-02T11:00:00Z")), look(found("", **at_noon)))
+    skipped = found("gone", there=False, reason="overlap is skip")
+    story = story.given(minutes(1), report("fetch", "succeeded", handle="h-1"), look(skipped), minutes(30), look())
+    story = story.given(look(found("load", **at_noon)), report("anyway", "succeeded", handle="h-2"))
+    story = story.given(report("load", "succeeded", handle="h-3"))
+    failed = found("", run="rates@2026-03-02T12:00:00Z", version=3, outcome="failed")
+    again = [ReopenRun((JobName("load"),), False, other.digest, 2, (), "ada", "", f"r-{number}") for number in (1, 2)]
+    story = story.given(hours(1), again[0], minutes(1), look(failed), again[1], minutes(5))
+    return [plan, other], list(story.given(RecordLook((), story.now)).history)
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -555,6 +589,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,
     "run-against-the-clock": against_the_clock,
+    "run-waits": waits,
     "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,

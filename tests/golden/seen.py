@@ -32,6 +32,7 @@ from shared.state.run import (
     Submitted,
     Waiting,
 )
+from shared.state.waits import Wait
 from shared.state.workflow import NotRegistered, WorkflowState
 
 AnyState = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
@@ -108,7 +109,19 @@ def _run(run: Run) -> Any:
         "removed": [
             {"job": name, "attempts": [_attempt(one) for one in run.removed[name]]} for name in sorted(run.removed)
         ],
+        "gates": [{"job": name, "waits": [_wait(wait) for wait in run.gates[name]]} for name in sorted(run.gates)],
         "jobs": [{"job": name, **_job(run.jobs[name])} for name in run.plan.jobs],
+    }
+
+
+def _wait(wait: Wait) -> Any:
+    return {
+        "awaited": wait.awaited,
+        "since": _moment(wait.since),
+        "deadline_at": _moment(wait.deadline_at),
+        "ended": wait.ended,
+        "at": _moment(wait.at),
+        "reason": wait.reason,
     }
 
 

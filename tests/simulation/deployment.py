@@ -107,6 +107,7 @@ class Sandbox(Aws):
             "snapshots": Port(kernel, "snapshots", tables.snapshots, methods=("put", "get")),
             "uploads": Uploads(tables),
             "effects": EffectsPort(kernel, deployment.effects),
+            "waiters": Port(kernel, "waiters", tables.waiters, methods=("add", "remove", "of")),
             "bells": deployment.bells,
             "side_by_side": kernel.side_by_side,
         }
@@ -151,7 +152,9 @@ class Sandbox(Aws):
         restored = deployment.restored_from is not None
         vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name, restored=restored)
         vars(self.dispatch)["_claiming"] = Turns(kernel)
-        vars(self)["work"] = Work(self.transact, self.dispatch, self.admission, side_by_side=kernel.side_by_side)
+        vars(self)["work"] = Work(
+            self.transact, self.dispatch, self.admission, self.waits, side_by_side=kernel.side_by_side
+        )
         self.handle = self._handler(function)
 
     def _handler(self, function: str) -> Handler:
@@ -161,7 +164,7 @@ class Sandbox(Aws):
             case "scheduler":
                 return scheduler_handler(self.sweep, lambda: len(self.sweep.refused), self.admission.tick)
             case "relay":
-                return relay_handler(self.reader, self.settle)
+                return relay_handler(self.reader, self.settle, self.is_awaited)
             case "dispatch":
                 return dispatch_handler(self.work, self.effects)
             case "status":

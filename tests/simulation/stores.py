@@ -12,13 +12,13 @@ from typing import Any
 from shared.errors import Conflict, StoreUnavailable
 from shared.ids import StreamName
 from shared.ports import PAGE_MAX, DueRow, Record
-from shared.stores.memory import MemoryDocuments, MemoryDues, MemorySnapshots, MemoryStore, MemoryViews
+from shared.stores.memory import MemoryDocuments, MemoryDues, MemorySnapshots, MemoryStore, MemoryViews, MemoryWaiters
 from tests.simulation.kernel import Kernel
 
 LAG_SECONDS = (0.0, 0.0, 0.0, 0.3, 2.0)
 """How old what is read without consistency may be."""
 WRITES = frozenset(
-    {"append", "lower", "raise_to", "remove", "put", "put_run", "put_workflow", "remove_run", "remove_workflow"}
+    {"append", "lower", "raise_to", "remove", "add", "put", "put_run", "put_workflow", "remove_run", "remove_workflow"}
 )
 
 
@@ -32,6 +32,7 @@ class Tables:
         self.views = MemoryViews()
         self.documents = MemoryDocuments()
         self.snapshots = MemorySnapshots()
+        self.waiters = MemoryWaiters()
         self.uploads: dict[str, tuple[bytes, str]] = {}
         """Objects under `workflows/`, with what identifies their content."""
         self.moved: Callable[[Record], None] = lambda _: None

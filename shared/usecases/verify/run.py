@@ -38,6 +38,7 @@ from shared.state.run import Plans
 from shared.template import evaluate
 from shared.usecases.verify.commits import kind_of_cause
 from shared.usecases.verify.violation import Found, Handles
+from shared.usecases.verify.waits import WAIT_EVENTS, WaitChecker
 from shared.workflow.document import Outcome
 
 SECOND_LOOK = timedelta(seconds=60)
@@ -131,6 +132,7 @@ class RunChecker:
     _outcomes: dict[str, Outcome | None] = field(default_factory=dict)
     _seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What expressions may look at."""
+    _waits: WaitChecker = field(default_factory=WaitChecker)
     _gone: dict[JobName, int] = field(default_factory=dict)
     """Attempt numbers used by jobs that a newer document does not have."""
 
@@ -149,6 +151,9 @@ class RunChecker:
                 return
         if isinstance(event, _ATTEMPT_EVENTS):
             yield from self._of_attempt(event, at, cause)
+            return
+        if isinstance(event, WAIT_EVENTS):
+            yield from self._waits.check(event, at, self._plan)
             return
         match event:
             case RunOpened():
@@ -236,7 +241,9 @@ class RunChecker:
         if not self._finished:
             yield "I3", "a run that has not finished was reopened"
         before = self.jobs
-        self._plan = self.plans(event.document)
+        plan = self.plans(event.document)
+        self._waits.reopened(self._plan, plan)
+        self._plan = plan
         again = self._done_again(event, before)
         jobs: dict[JobName, _Job] = {}
         for name in self._plan.jobs:
@@ -297,6 +304,7 @@ class RunChecker:
         match job.phase:
             case "waiting":
                 yield from self._joined(name, what)
+                yield from self._waits.start(name, what, self._plan)
             case "backoff":
                 if job.retry_at is not None and at < job.retry_at:
                     yield (
@@ -380,6 +388,8 @@ class RunChecker:
                     yield "I2", f"{event.job} was settled as {outcome} while attempt {job.open.number} was in doubt"
                 else:
                     yield "I3", f"{event.job} was settled as {outcome} while attempt {job.open.number} was under way"
+            case "waiting" if self._waits.lost(event.job) and outcome in {"upstream_failed", "timed_out"}:
+                pass
             case "waiting" if outcome in {"upstream_failed", "skipped", "failed"}:
                 early = [
                     before for before in self._plan.jobs[event.job].after if self.jobs[JobName(before)].phase != "done"
@@ -539,4 +549,5 @@ def _jobs_of(event: Event) -> tuple[JobName, ...]:
     if isinstance(event, JobsReady):
         return event.jobs
     job = getattr(event, "job", None)
-    return () if job is None else (job,)
+    # The waits of a whole run name none.
+    return (job,) if job else ()
