@@ -11,9 +11,21 @@ from cli.reach import Attempts, End, Moment, Object, Outcome, Page, Pin, Runs, i
 from cli.session import Session
 from shared.bootstrap import LocalParts, utc_now
 from shared.errors import NotFound, Rejected
-from shared.explain import why_job, why_run
-from shared.ids import JobName, RunId, StreamName, WorkflowName, digest_of, run_stream, workflow_of, workflow_stream
+from shared.explain import pools_of, why_job, why_run
+from shared.ids import (
+    JobName,
+    PoolName,
+    RunId,
+    StreamName,
+    WorkflowName,
+    digest_of,
+    pool_stream,
+    run_stream,
+    workflow_of,
+    workflow_stream,
+)
 from shared.ports import RunFilter, RunSort
+from shared.state.pool import NoPool, PoolState
 from shared.state.run import Done, NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.documents import difference
@@ -189,10 +201,12 @@ class AtHome:
         known = workflow if isinstance(workflow, WorkflowState) else None
         plan = parts.plans(known.live.document) if known is not None and known.live is not None else None
         if job is not None and isinstance(state, Run):
-            conditions = why_job(state, finding.find_job(state, job), now, workflow=known)
+            name = finding.find_job(state, job)
+            conditions = why_job(state, name, now, workflow=known, pools=_pools(parts, pools_of(state, name), at))
         else:
             history = () if isinstance(state, Run) else _history(parts, owner, at)
-            conditions = why_run(state, found, now, workflow=workflow, plan=plan, history=history)
+            pools = _pools(parts, pools_of(state), at) if isinstance(state, Run) else {}
+            conditions = why_run(state, found, now, workflow=workflow, plan=plan, history=history, pools=pools)
         return {
             "run": found,
             "job": job,
@@ -381,6 +395,17 @@ def _history(parts: LocalParts, stream: StreamName, until: datetime | None) -> I
             return
         for event in events_in(record.body):
             yield record.at, event
+
+
+def _pools(parts: LocalParts, names: Sequence[PoolName], at: datetime | None) -> dict[PoolName, NoPool | PoolState]:
+    """As they are, or as they were at an instant."""
+    pools: dict[PoolName, NoPool | PoolState] = {}
+    for name in names:
+        stream = pool_stream(name)
+        state = (parts.loader.load(stream) if at is None else parts.loader.load_as_of(stream, at=at)).state
+        assert isinstance(state, NoPool | PoolState)
+        pools[name] = state
+    return pools
 
 
 def _job_of_any(writing: "Writing", state: Run, job: str, document: Pin) -> JobName:

@@ -28,12 +28,17 @@ from local.settings import LocalSettings, read_settings
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
+    AdvancePool,
     AdvanceRun,
+    AskForPlace,
+    CheckPlaces,
     Effect,
+    GiveBackPlace,
     LookAtWaits,
     ObserveAttempt,
     StartAttempt,
     StopAttempt,
+    TellOfPlace,
 )
 from shared.errors import (
     Conflict,
@@ -53,6 +58,7 @@ from shared.stores.files import LocalFiles
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded
+from shared.usecases.places import Places
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.triggers import listeners_of_end
 from shared.usecases.waits import Waits, Wake
@@ -144,6 +150,7 @@ class Engine:
         self._admission = Admission(transact)
         self._waits = Waits(transact, self.parts.waiters, LocalFiles(), now=utc_now)
         self._wake = Wake(self.parts.waiters, self._queue)
+        self._places = Places(transact)
         self._sweep = Sweep(transact, self.parts.dues, self._outgoing, self._settle, now=utc_now)
         self.metrics = Metrics(self._queue, self._sweep.refused, now=utc_now)
         self._learnt: list[Learnt] = []
@@ -263,7 +270,7 @@ class Engine:
         if len(rows) < PAGE_MAX:
             return found
         found.clear()
-        for kind in ("run", "workflow", "backfill"):
+        for kind in ("run", "workflow", "backfill", "pool"):
             after = ""
             while names := self.parts.store.streams(kind, after=after):
                 found.extend(name for name in names if self.parts.dues.get(name) is not None)
@@ -433,6 +440,8 @@ class Engine:
                 self._dirty[self._waits(effect)] = None
             case StartAttempt() | StopAttempt() | ObserveAttempt():
                 raise AssertionError("carried out elsewhere")
+            case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool() | CheckPlaces():
+                self._dirty.update(dict.fromkeys(self._places(effect)))
             case _:
                 self._dirty[self._admission(effect)] = None
 

@@ -170,6 +170,11 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.CheckBackfill,
         effect_types.CancelBackfilled,
         effect_types.LookAtWaits,
+        effect_types.AskForPlace,
+        effect_types.GiveBackPlace,
+        effect_types.TellOfPlace,
+        effect_types.AdvancePool,
+        effect_types.CheckPlaces,
     )
 }
 

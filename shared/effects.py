@@ -11,12 +11,14 @@ from typing import Literal
 
 from shared.decide.deadlines import deadlines
 from shared.decide.lateness import moments as moments_of_pace
+from shared.decide.pool import grantable
 from shared.decide.waits import due_looks
 from shared.events import (
     AttemptCancelled,
     AttemptFailed,
     AttemptQueued,
     AttemptSubmitted,
+    AttemptSucceeded,
     BackfillCancelled,
     BackfillRequested,
     BackfillResumed,
@@ -25,7 +27,10 @@ from shared.events import (
     ClaimReleased,
     Event,
     JobMarked,
+    JobSettled,
     LateReported,
+    PlaceGranted,
+    PlaceWanted,
     RunAdmitted,
     RunFinished,
     RunRequested,
@@ -33,9 +38,10 @@ from shared.events import (
     StopRequested,
     WaitBegun,
 )
-from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName, workflow_of
+from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName, workflow_of
 from shared.state.backfill import BackfillState, NoBackfill, request_of
-from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted
+from shared.state.pool import NoPool, Place, PoolState
+from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted, Wanting
 from shared.state.waits import WHOLE_RUN, failed, is_open, waits_of
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
@@ -159,6 +165,49 @@ class LookAtWaits:
     run: RunId
 
 
+@dataclass(frozen=True, slots=True)
+class AskForPlace:
+    """A run's attempt wants a place in a pool."""
+
+    pool: PoolName
+    place: Place
+    weight: int
+    priority: int
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBackPlace:
+    """Whoever had this place, or waited for it, needs it no more."""
+
+    pool: PoolName
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class TellOfPlace:
+    """The pool granted this place; the run takes it, or it is given back."""
+
+    pool: PoolName
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AdvancePool:
+    """There is room for more of those who wait."""
+
+    pool: PoolName
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlaces:
+    """Ask the runs whose attempts hold places whether they still do."""
+
+    pool: PoolName
+
+
+_MAY_LEAVE = (AttemptSucceeded, AttemptFailed, AttemptCancelled, JobSettled, JobMarked)
+
 Effect = (
     StartAttempt
     | StopAttempt
@@ -175,6 +224,11 @@ Effect = (
     | CheckBackfill
     | CancelBackfilled
     | LookAtWaits
+    | AskForPlace
+    | GiveBackPlace
+    | TellOfPlace
+    | AdvancePool
+    | CheckPlaces
 )
 
 
@@ -198,9 +252,45 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
                 effects.append(LookAtWaits(run.run))
             case RunFinished():
                 effects.extend(_told_of_the_end(run))
+            case PlaceWanted():
+                effects.append(_ask_for_place(run, event.job, event, run.at))
             case _:
                 pass
+        if isinstance(event, _MAY_LEAVE):
+            effects.extend(_places_left(run, event))
     return effects
+
+
+def _ask_for_place(run: Run, job: JobName, wanted: PlaceWanted | Wanting, asked_at: datetime) -> "AskForPlace":
+    place = Place(run.run, job, wanted.attempt, run.round)
+    return AskForPlace(wanted.pool, place, wanted.weight, wanted.priority, asked_at)
+
+
+def _places_left(
+    run: Run, event: "AttemptSucceeded | AttemptFailed | AttemptCancelled | JobSettled | JobMarked"
+) -> "list[Effect]":
+    """What a job no longer needs of its pool. Giving back what it never had changes nothing; in one round it never wants it again."""
+    job = run.plan.jobs.get(event.job)
+    if job is None or job.pool is None:
+        return []
+    attempts: tuple[int, ...]
+    match event:
+        case JobMarked():
+            # Whether it waited in the line or had begun.
+            made = len(run.jobs[event.job].attempts)
+            attempts = (made, made + 1)
+        case JobSettled(outcome="cancelled" | "timed_out"):
+            attempts = (len(run.jobs[event.job].attempts) + 1,)
+        case JobSettled():
+            # Settled by its condition, so that it never came to want a place.
+            return []
+        case _:
+            attempts = (event.attempt,)
+    return [
+        GiveBackPlace(PoolName(job.pool.name), Place(run.run, event.job, attempt, run.round))
+        for attempt in attempts
+        if attempt
+    ]
 
 
 def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[datetime, Effect]]:
@@ -350,6 +440,9 @@ def _pending_of_job(
             return []
         case Claimed(attempt=attempt, send_before=send_before):
             return [ObserveAttempt(run.run, name, attempt)] if now >= send_before else []
+        case Wanting(since=since) as phase:
+            again = _ever_more_seldom(since, HANDOVER_SECONDS, looked - timedelta(microseconds=1))
+            return [_ask_for_place(run, name, phase, since)] if everything or again <= now else []
         case Submitted(attempt=attempt, submitted_at=submitted_at) if patience and _tells_by_itself(run, name):
             # Half, so that nothing waits for the next look that is nearer to this one.
             return [ObserveAttempt(run.run, name, attempt)] if everything or now - submitted_at >= patience / 2 else []
@@ -379,7 +472,9 @@ def needs_advance(run: Run, now: datetime) -> bool:
         if not gate or failed(gate) is not None:
             return True
     fold = RunFold(run, _no_plans)
-    return fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready())
+    if fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready()):
+        return True
+    return fold.next_unasked() is not None
 
 
 def due_of_run(run: Run | NotRequested, now: datetime, *, patience: timedelta = NO_PATIENCE) -> datetime | None:
@@ -419,6 +514,8 @@ def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = 
             moments.append(poll_at(run, name, state, now) + patience)
         case Submitted() | Doubted():
             moments.append(poll_at(run, name, state, now))
+        case Wanting(since=since):
+            moments.append(_ever_more_seldom(since, HANDOVER_SECONDS, now))
         case _:
             # Only time can do something to it, and when is known.
             pass
@@ -536,6 +633,42 @@ def due_of_backfill(state: BackfillState | NoBackfill, now: datetime) -> datetim
     if state.goes_on:
         return now + timedelta(seconds=HANDOVER_SECONDS)
     return now + timedelta(seconds=CHECK_HOLDERS_SECONDS) if state.active else None
+
+
+def effects_of_pool(state: PoolState, events: Iterable[Event]) -> list[Effect]:
+    return [
+        TellOfPlace(state.name, Place(event.run, event.job, event.attempt, event.round))
+        for event in events
+        if isinstance(event, PlaceGranted)
+    ]
+
+
+def pending_of_pool(state: PoolState | NoPool, now: datetime, *, everything: bool = False) -> list[Effect]:
+    """A grant that nobody told of, or a place that nobody gave back, is found by asking the runs themselves."""
+    if isinstance(state, NoPool):
+        return []
+    effects: list[Effect] = []
+    if grantable(state, now) is not None:
+        effects.append(AdvancePool(state.name))
+    old = now - timedelta(seconds=CHECK_HOLDERS_SECONDS)
+    if state.held and (everything or any(held.granted_at <= old for held in state.held.values())):
+        effects.append(CheckPlaces(state.name))
+    return effects
+
+
+def pending_of_places(state: PoolState | NoPool, places: Iterable[Place]) -> list[Effect]:
+    """What a request that changes nothing hands over again: whoever asks for a place that is his has not heard of it."""
+    if isinstance(state, NoPool):
+        return []
+    return [TellOfPlace(state.name, place) for place in dict.fromkeys(places) if place in state.held]
+
+
+def due_of_pool(state: PoolState | NoPool, now: datetime) -> datetime | None:
+    if isinstance(state, NoPool) or not (state.held or state.awaited):
+        return None
+    if grantable(state, now) is not None:
+        return now + timedelta(seconds=1)
+    return now + timedelta(seconds=CHECK_HOLDERS_SECONDS)
 
 
 def _no_plans(digest: Digest) -> Plan:

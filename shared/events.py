@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName
 from shared.workflow.document import FailureClass, Outcome
 
 Kind = Literal["observed", "commanded", "decided"]
@@ -376,6 +376,25 @@ class DeadlineMissed(_Event):
     """The deadline."""
 
 
+class PlaceWanted(_Event):
+    """The job's conditions hold; its next attempt waits for a place in a pool."""
+
+    type: Literal["PlaceWanted"] = "PlaceWanted"
+    job: JobName
+    attempt: int
+    pool: PoolName
+    weight: int = 1
+    priority: int = 0
+
+
+class PlaceTaken(_Event):
+    """The pool's place that this attempt waited for is its own, until the attempt ends."""
+
+    type: Literal["PlaceTaken"] = "PlaceTaken"
+    job: JobName
+    attempt: int
+
+
 class RunFinished(_Event):
     type: Literal["RunFinished"] = "RunFinished"
     outcome: Literal["succeeded", "failed", "cancelled"]
@@ -549,6 +568,71 @@ class CalendarRegistered(_Event):
     """The upload it came from, or how it was asked for."""
 
 
+# --- a pool -----------------------------------------------------------------------------------------------------------
+
+
+class PoolResized(_Event):
+    """A person set the capacity. What is held beyond it stays held; nothing new is granted until there is room."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["PoolResized"] = "PoolResized"
+    pool: PoolName
+    capacity: int
+    by: str = ""
+
+
+class PlaceRequested(_Event):
+    """An attempt stands in the line."""
+
+    type: Literal["PlaceRequested"] = "PlaceRequested"
+    pool: PoolName
+    run: RunId
+    job: JobName
+    attempt: int
+    round: int = 1
+    """Of the run. An attempt's number may be waited for again in a later round; the place of an earlier one is another place."""
+    weight: int = 1
+    priority: int = 0
+    asked_at: AwareDatetime
+    """When the run began to wait."""
+
+
+class PlaceGranted(_Event):
+    """An attempt of the line may go on."""
+
+    type: Literal["PlaceGranted"] = "PlaceGranted"
+    run: RunId
+    job: JobName
+    attempt: int
+    round: int = 1
+    weight: int = 1
+    """Of the capacity; less than was asked for where that was more than the pool has."""
+
+
+class PlaceReleased(_Event):
+    """A place is free again: its attempt ended, or nobody wanted the place any more."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["PlaceReleased"] = "PlaceReleased"
+    run: RunId
+    job: JobName
+    attempt: int
+    round: int = 1
+    reason: str = ""
+    """Empty for the attempt's end."""
+
+
+class PlaceWithdrawn(_Event):
+    """An attempt left the line before its turn came."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["PlaceWithdrawn"] = "PlaceWithdrawn"
+    run: RunId
+    job: JobName
+    attempt: int
+    round: int = 1
+
+
 # --- an upload --------------------------------------------------------------------------------------------------------
 
 
@@ -707,6 +791,8 @@ RunEvent = (
     | StopFlagged
     | LateReported
     | JobMarked
+    | PlaceWanted
+    | PlaceTaken
     | RunCancelRequested
     | RunReopened
     | RunBecameLate
@@ -730,6 +816,7 @@ WorkflowEvent = (
     | RunReleased
 )
 CalendarEvent = CalendarRegistered
+PoolEvent = PoolResized | PlaceRequested | PlaceGranted | PlaceReleased | PlaceWithdrawn
 DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
 BackfillEvent = (
     BackfillRequested
@@ -742,6 +829,6 @@ BackfillEvent = (
     | BackfillFinished
 )
 KnownEvent = Annotated[
-    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent, Field(discriminator="type")
+    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | PoolEvent, Field(discriminator="type")
 ]
-Event = RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | UnknownEvent
+Event = RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | UnknownEvent | PoolEvent

@@ -12,6 +12,7 @@ from typing import NewType
 
 WorkflowName = NewType("WorkflowName", str)
 JobName = NewType("JobName", str)
+PoolName = NewType("PoolName", str)
 RunId = NewType("RunId", str)
 StreamName = NewType("StreamName", str)
 Digest = NewType("Digest", str)
@@ -41,6 +42,10 @@ def workflow_stream(workflow: WorkflowName) -> StreamName:
     return StreamName(f"workflow#{workflow}")
 
 
+def pool_stream(pool: PoolName) -> StreamName:
+    return StreamName(f"pool#{pool}")
+
+
 def document_stream(key: str) -> StreamName:
     return StreamName(f"document#{key}")
 
@@ -55,11 +60,13 @@ def calendar_stream(name: str) -> StreamName:
 
 def kind_of(stream: StreamName) -> str:
     """The part before `#`: `run`, `workflow`, `calendar`, `document`, `backfill`."""
+    """The part before `#`: `run`, `workflow`, `document`, `backfill`."""
+    """The part before `#`: `run`, `workflow`, `pool`, `document`."""
     return stream.partition("#")[0]
 
 
 def subject_of(stream: StreamName) -> str:
-    """The part after `#`: a run id, a workflow's name, an upload's key."""
+    """The part after `#`: a run id, a workflow's or pool's name, an upload's key."""
     return stream.partition("#")[2]
 
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from shared.events import RunRequested
-from shared.ids import BackfillId, Digest, Handle, JobName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName
+from shared.state.pool import Place
 
 # --- to a run ---------------------------------------------------------------------------------------------------------
 
@@ -196,6 +197,16 @@ class ReopenRun:
     """By the document's schema, when they are not what the run has."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakePlace:
+    """The pool granted the place that the attempt waits for."""
+
+    job: JobName
+    attempt: int
+    round: int
+    pool: PoolName
+
+
 RunCommand = (
     RequestRun
     | Advance
@@ -213,6 +224,7 @@ RunCommand = (
     | CancelJob
     | MarkJob
     | ReopenRun
+    | TakePlace
 )
 
 # --- to a workflow ----------------------------------------------------------------------------------------------------
@@ -310,6 +322,43 @@ class RegisterCalendar:
     source: str = ""
 
 
+# --- to a pool --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetCapacity:
+    pool: PoolName
+    capacity: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPlace:
+    """An attempt wants a place; asking twice is asking once."""
+
+    pool: PoolName
+    place: Place
+    weight: int
+    priority: int
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePlace:
+    """Whoever holds or awaits this place needs it no more."""
+
+    place: Place
+    reason: str = ""
+    """Empty for the attempt's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantPlaces:
+    """Go on granting while there is room."""
+
+
+PoolCommand = SetCapacity | RequestPlace | ReleasePlace | GrantPlaces
+
 # --- to an upload -----------------------------------------------------------------------------------------------------
 
 
@@ -401,4 +450,4 @@ class CancelBackfill:
 
 
 BackfillCommand = RequestBackfill | AdvanceBackfill | RecordRunEnd | PauseBackfill | ResumeBackfill | CancelBackfill
-Command = RunCommand | WorkflowCommand | RegisterCalendar | DocumentCommand | BackfillCommand
+Command = RunCommand | WorkflowCommand | RegisterCalendar | DocumentCommand | BackfillCommand | PoolCommand

@@ -5,7 +5,7 @@ be later, and by the explanation that names what will happen next.
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from shared.state.run import Backoff, Claimed, Doubted, JobState, Queued, Ready, Submitted
+from shared.state.run import Backoff, Claimed, Doubted, JobState, Queued, Ready, Submitted, Wanting
 from shared.workflow.document import EcsJob, EmrJob, SsmJob
 
 What = Literal["retry", "queue_timeout", "start_timeout", "run_timeout", "total_timeout", "flag_stop", "give_up_doubt"]
@@ -25,7 +25,7 @@ def deadlines(state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int)
     match phase:
         case Backoff():
             found.append(Deadline(phase.retry_at, "retry"))
-        case Ready():
+        case Ready() | Wanting():
             _add(found, phase.since, timeouts.queue_minutes, "queue_timeout")
         case Queued() | Claimed() | Submitted() | Doubted():
             queued_at = phase.queued_at

@@ -30,11 +30,13 @@ from shared.decide.commands import (
     ReopenRun,
     RequestRun,
     RunCommand,
+    TakePlace,
 )
 from shared.decide.context import context_of
 from shared.decide.deadlines import Deadline, What, deadlines, total_deadline
 from shared.decide.lateness import lateness_events
 from shared.decide.outputs import is_text, unfit
+from shared.decide.places import ask_for_places, take_place, want_place
 from shared.decide.retrying import retry_at
 from shared.errors import NotFound, Rejected, TemplateError
 from shared.events import (
@@ -82,6 +84,7 @@ from shared.state.run import (
     Stop,
     Submitted,
     Waiting,
+    Wanting,
     reopened_jobs,
 )
 from shared.state.waits import WHOLE_RUN
@@ -198,6 +201,9 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
             _mark(draft, command)
         case ReopenRun():
             _reopen(draft, command)
+        case TakePlace():
+            if take_place(draft, command):
+                _advance(draft)
         case _:
             assert_never(command)
 
@@ -241,7 +247,7 @@ def _cancel_job(draft: RunDraft, command: CancelJob) -> None:
             if outcome == "cancelled":
                 return
             raise Rejected(f"{command.job} has ended already: {outcome}")
-        case Waiting() | Ready() | Backoff():
+        case Waiting() | Wanting() | Ready() | Backoff():
             reason = f"cancelled by {command.by}" + (f": {command.reason}" if command.reason else "")
             draft.emit(JobSettled(job=command.job, outcome="cancelled", reason=_short(reason)))
             _advance(draft)
@@ -747,6 +753,8 @@ def _look_at_the_time(draft: RunDraft) -> None:
             break
         phase = fold.jobs[name].phase
         match what:
+            case "retry" if want_place(draft, name):
+                pass
             case "retry":
                 again.append(name)
             case "flag_stop":
@@ -757,7 +765,7 @@ def _look_at_the_time(draft: RunDraft) -> None:
                 _give_up(draft, name, phase)
             case "queue_timeout" | "start_timeout" | "run_timeout" | "total_timeout":
                 reason = what.replace("_", " ")
-                if isinstance(phase, Ready | Backoff):
+                if isinstance(phase, Wanting | Ready | Backoff):
                     draft.emit(JobSettled(job=name, outcome="timed_out", reason=reason))
                 elif isinstance(phase, Queued | Claimed | Submitted | Doubted):
                     _request_stop(draft, name, phase, "timeout", reason)
@@ -831,7 +839,14 @@ def _settle(draft: RunDraft) -> None:
             continue
         if verdict is not None:
             draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1], WHY_MAX)))
-        elif fold.active < parallelism and not waiting_for_place and not fold.has_ready():
+        elif want_place(draft, name):
+            pass
+        elif (
+            fold.active < parallelism
+            and _document_job(draft, name).pool is None
+            and not waiting_for_place
+            and not fold.has_ready()
+        ):
             draft.emit(AttemptQueued(job=name, attempt=len(fold.jobs[name].attempts) + 1))
         else:
             waiting_for_place.append(name)
@@ -849,6 +864,8 @@ def _fill_places(draft: RunDraft) -> None:
         name = fold.next_ready()
         assert name is not None
         draft.emit(AttemptQueued(job=name, attempt=len(fold.jobs[name].attempts) + 1))
+    if not ask_for_places(draft):
+        draft.truncated = True
 
 
 def _settle_all(draft: RunDraft, outcome: Outcome, reason: str) -> None:
@@ -871,7 +888,7 @@ def _go_on_cancelling(draft: RunDraft) -> None:
             return
         phase = fold.jobs[name].phase
         match phase:
-            case Waiting() | Ready() | Backoff():
+            case Waiting() | Wanting() | Ready() | Backoff():
                 draft.emit(JobSettled(job=name, outcome="cancelled", reason=why))
             case Queued() | Claimed() | Submitted() | Doubted():
                 if phase.stop is None or phase.stop.cause == "timeout":

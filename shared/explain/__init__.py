@@ -6,6 +6,7 @@ instant as `now`. Pure, and linear in the size of the run; what is listed is bou
 
 from shared.explain.conditions import Code, Condition
 from shared.explain.job import why_job
+from shared.explain.pool import pools_of
 from shared.explain.run import why_run
 
-__all__ = ["Code", "Condition", "why_job", "why_run"]
+__all__ = ["Code", "Condition", "pools_of", "why_job", "why_run"]

@@ -12,6 +12,7 @@ Code = Literal[
     "waits_for_job",
     "undecided",
     "parallelism",
+    "pool",
     "about_to_start",
     "backoff",
     "cancelling",

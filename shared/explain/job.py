@@ -1,7 +1,7 @@
 """Why a job is not running, or how it is doing, or how it ended."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from shared.decide.deadlines import deadlines
@@ -17,7 +17,9 @@ from shared.explain.conditions import (
     time_of,
     with_reason,
 )
-from shared.ids import JobName
+from shared.explain.pool import NO_POOLS, Pool, waits_in_line, waits_to_ask
+from shared.ids import JobName, PoolName
+from shared.state.pool import NoPool
 from shared.state.run import (
     BAD_OUTCOMES,
     Backoff,
@@ -32,6 +34,7 @@ from shared.state.run import (
     Stop,
     Submitted,
     Waiting,
+    Wanting,
 )
 from shared.state.workflow import WorkflowState
 
@@ -43,14 +46,21 @@ EDGES_MAX = 100_000
 """Edges of the graph followed for one explanation, so that a dense one does not take for ever."""
 
 
-def why_job(run: Run, job: JobName, now: datetime, *, workflow: WorkflowState | None = None) -> list[Condition]:
+def why_job(
+    run: Run,
+    job: JobName,
+    now: datetime,
+    *,
+    workflow: WorkflowState | None = None,
+    pools: Mapping[PoolName, Pool] = NO_POOLS,
+) -> list[Condition]:
     """Every condition that keeps `job` from running (or, for one that runs or has ended, how it is).
 
-    With the workflow's state a pause is mentioned too, though it never holds back a run that exists. Raises `NotFound`.
+    `pools` are those of `pools_of`. With the workflow's state a pause is mentioned too, though it never holds back a run that exists. Raises `NotFound`.
     """
     if job not in run.plan.jobs:
         raise NotFound(f"the run has no job {job}; it has {names_of(tuple(run.plan.jobs))}")
-    found = Look(run, now).job(job)
+    found = Look(run, now, pools).job(job)
     if workflow is not None and workflow.pause is not None and not isinstance(run.jobs[job].phase, Done):
         pause = workflow.pause
         found.append(
@@ -69,9 +79,10 @@ def why_job(run: Run, job: JobName, now: datetime, *, workflow: WorkflowState | 
 class Look:
     """One look at a run at one moment; what several conditions need is found out once."""
 
-    def __init__(self, run: Run, now: datetime) -> None:
+    def __init__(self, run: Run, now: datetime, pools: Mapping[PoolName, Pool]) -> None:
         self.run = run
         self.now = now
+        self._pools = pools
         self._edges_left = EDGES_MAX
         self._ready: list[int] | None = None
         self._holders: list[JobName] | None = None
@@ -83,10 +94,15 @@ class Look:
         match phase:
             case Done():
                 return [self._done(name, state, phase, deep)]
-            case Waiting() | Ready() | Backoff() if self.run.cancel is not None:
+            case Waiting() | Wanting() | Ready() | Backoff() if self.run.cancel is not None:
                 return [self.cancelling(name)]
             case Waiting():
                 return self._waiting(name, phase, deep)
+            case Wanting():
+                pool = self._pools.get(phase.pool, NoPool())
+                return [waits_in_line(self.run, name, phase, pool, self.now, self._bound(name))]
+            case Ready(pool=None) if (pool_of_job := self.run.plan.jobs[name].pool) is not None:
+                return [waits_to_ask(self.run, name, phase, PoolName(pool_of_job.name), self._bound(name))]
             case Ready():
                 return [self._ready_for_place(name, phase)]
             case Backoff():
@@ -411,9 +427,7 @@ class Look:
     def _ready_ranks(self) -> list[int]:
         if self._ready is None:
             rank = self.run.plan.rank
-            self._ready = sorted(
-                rank[name] for name in self.run.plan.jobs if isinstance(self.run.jobs[name].phase, Ready)
-            )
+            self._ready = sorted(rank[name] for name in self.run.plan.jobs if has_place_to_take(self.run, name))
         return self._ready
 
     def _ahead_of(self, name: JobName) -> int:
@@ -501,6 +515,12 @@ _ENDED = {
 }
 
 
+def has_place_to_take(run: Run, name: JobName) -> bool:
+    """Whether only the run's own places keep the job."""
+    phase = run.jobs[name].phase
+    return isinstance(phase, Ready) and (phase.pool is not None or run.plan.jobs[name].pool is None)
+
+
 def _ended(outcome: str) -> str:
     return _ENDED.get(outcome, outcome)
 
@@ -509,6 +529,8 @@ def _status(state: JobState) -> str:
     match state.phase:
         case Waiting():
             return "waiting"
+        case Wanting(pool=pool):
+            return f"ready and waiting for a place in the pool {pool}"
         case Ready():
             return "ready and waiting for a place"
         case Queued(attempt=attempt):

@@ -1,6 +1,6 @@
 """Why a run is not running: one that exists, or one that does not exist (yet)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from shared import schedule
@@ -10,8 +10,9 @@ from shared.events import Event, HeldRunDropped, InstantSkipped, InstantsMissed
 from shared.explain.backfill import part_of_backfill
 from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
-from shared.explain.job import ROOTS_MAX, Look
-from shared.ids import JobName, RunId, scheduled_instant, workflow_of
+from shared.explain.job import ROOTS_MAX, Look, has_place_to_take
+from shared.explain.pool import NO_POOLS, Pool
+from shared.ids import JobName, PoolName, RunId, scheduled_instant, workflow_of
 from shared.state.run import BAD_OUTCOMES, Done, NotRequested, Ready, Run, Waiting
 from shared.state.workflow import NotRegistered, Pause, WorkflowState
 from shared.workflow.document import Workflow
@@ -30,6 +31,7 @@ _PRESSING = (
     "submitted",
     "running",
     "parallelism",
+    "pool",
 )
 
 
@@ -41,14 +43,16 @@ def why_run(
     workflow: WorkflowState | NotRegistered | None,
     plan: Plan | None,
     history: Iterable[tuple[datetime, Event]] = (),
+    pools: Mapping[PoolName, Pool] = NO_POOLS,
 ) -> list[Condition]:
     """Every condition that keeps the run from running, or how it is doing.
 
     `plan` is the workflow's live document. `history`, the workflow's events with the times of their commits, tells of an
     instant that passed why it did not become a run; without it that is said as far as the state knows.
+    `pools` are those of `pools_of`.
     """
     if isinstance(run, Run):
-        return [*_existing(run, now), *part_of_backfill(run)]
+        return [*_existing(run, now, pools), *part_of_backfill(run)]
     name = workflow_of(run_id)
     if not isinstance(workflow, WorkflowState):
         text = f"There is no workflow {name}."
@@ -75,8 +79,8 @@ def why_run(
 # --- a run that exists ------------------------------------------------------------------------------------------------
 
 
-def _existing(run: Run, now: datetime) -> list[Condition]:
-    look = Look(run, now)
+def _existing(run: Run, now: datetime, pools: Mapping[PoolName, Pool]) -> list[Condition]:
+    look = Look(run, now, pools)
     if run.outcome is not None:
         return [_finished(run, look)]
     found: list[Condition] = []
@@ -94,7 +98,7 @@ def _existing(run: Run, now: datetime) -> list[Condition]:
             continue
         if isinstance(phase, Waiting) and phase.remaining:
             waiting += 1
-        elif isinstance(phase, Ready):
+        elif has_place_to_take(run, name):
             ready.append(name)
         elif run.cancel is None or run.jobs[name].is_open:
             # A stop is why the attempt is still there; how the attempt is doing is said for the job itself.

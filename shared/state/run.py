@@ -31,6 +31,8 @@ from shared.events import (
     JobSettled,
     JobsReady,
     LateReported,
+    PlaceTaken,
+    PlaceWanted,
     RunBecameLate,
     RunCancelRequested,
     RunFinished,
@@ -47,7 +49,7 @@ from shared.events import (
     WaitFailed,
     WaitMet,
 )
-from shared.ids import Digest, Handle, JobName, RunId
+from shared.ids import Digest, Handle, JobName, PoolName, RunId
 from shared.state import waits
 from shared.state.lateness import Pace, first_pace
 from shared.state.ranks import EMPTY, Ranks, add, first, remove
@@ -86,10 +88,23 @@ class Waiting:
 
 
 @record(frozen=True, slots=True)
+class Wanting:
+    """Conditions hold; waits for a place in a pool, which it was or will be asked for."""
+
+    since: datetime
+    attempt: int
+    pool: PoolName
+    weight: int
+    priority: int
+
+
+@record(frozen=True, slots=True)
 class Ready:
     """Conditions hold; waits for a place."""
 
     since: datetime
+    pool: PoolName | None = None
+    """Where it has a place already, which waits with it."""
 
 
 @record(frozen=True, slots=True)
@@ -193,7 +208,7 @@ class Done:
 Open = Queued | Claimed | Submitted | Doubted
 """Attempts under way: they hold a place."""
 _OPEN = (Queued, Claimed, Submitted, Doubted)
-Phase = Waiting | Ready | Open | Backoff | Done
+Phase = Waiting | Wanting | Ready | Open | Backoff | Done
 
 
 @record(frozen=True, slots=True)
@@ -240,7 +255,7 @@ class JobState:
         match self.phase:
             case Waiting():
                 return "waiting"
-            case Ready():
+            case Ready() | Wanting():
                 return "ready"
             case Queued():
                 return "queued"
@@ -254,6 +269,16 @@ class JobState:
                 return "backoff"
             case Done(outcome=outcome):
                 return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """What a run has to do with one pool."""
+
+    places: int = 0
+    """Jobs that wait for a place or have one."""
+    unasked: Ranks = EMPTY
+    """Ready jobs that wait until another of this run needs its place no more: a run asks for no more than it could use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +335,7 @@ class Run:
     """Attempts of jobs that a newer document does not have: should one come back, its attempts are numbered on from these."""
     gates: waits.Gates = Map()  # noqa: RUF009  (immutable)
     """What jobs, or under the empty name the whole run, wait or waited for outside."""
+    pools: "Map[PoolName, PoolUse]" = Map()  # noqa: RUF009  (immutable)
 
     @property
     def cancelling(self) -> bool:
@@ -384,6 +410,7 @@ class RunFold:
         self.stopping = run.stopping
         self.removed = run.removed
         self.gates = run.gates
+        self.pools = run.pools
 
     def freeze(self) -> RunState:
         """The state so far; the builder may go on afterwards."""
@@ -416,6 +443,7 @@ class RunFold:
             stopping=self.stopping,
             removed=self.removed,
             gates=self.gates,
+            pools=self.pools,
         )
         self._thaw(frozen)
         return frozen
@@ -468,6 +496,21 @@ class RunFold:
         rank = first(self.ready)
         self.ready = remove(self.ready, rank)
         return self.plan.by_rank[rank]
+
+    def next_unasked(self) -> JobName | None:
+        """The next ready job that may ask for a place in its pool."""
+        # A map's order differs from process to process; the same state gives the same decision.
+        ranks = [
+            first(use.unasked)
+            for use in self.pools.values()
+            if use.unasked != EMPTY and use.places < self.plan.workflow.parallelism
+        ]
+        return self.plan.by_rank[min(ranks)] if ranks else None
+
+    def may_ask(self, pool: PoolName) -> bool:
+        """Whether one more job may ask this pool at once, without overtaking another."""
+        use = self.pools.get(pool)
+        return use is None or (use.unasked == EMPTY and use.places < self.plan.workflow.parallelism)
 
     def has_unsettled(self) -> bool:
         return self.unsettled != EMPTY
@@ -543,17 +586,65 @@ class RunFold:
                     raise _impossible(event, name, phase)
             rank = self.plan.rank[name]
             self._take(rank)
-            self.jobs[name] = JobState(Ready(at), state.attempts, state.outputs, state.files, state.strays)
-            self.ready = add(self.ready, rank)
-            timeouts = self.plan.jobs[name].timeouts
-            if timeouts.queue_minutes is not None or (timeouts.total_minutes is not None and state.attempts):
-                self.live[name] = True
-            elif state.attempts:
-                self.live.pop(name, None)
+            self._waits_for_place(name, state, Ready(at))
+            if (pool := self.plan.jobs[name].pool) is None:
+                self.ready = add(self.ready, rank)
+            else:
+                self._use_pool(PoolName(pool.name), rank, ask_later=True)
+
+    def _place_wanted(self, event: PlaceWanted, at: datetime) -> None:
+        state = self._get(event.job)
+        match state.phase:
+            case Waiting(remaining=0) | Backoff() | Ready(pool=None):
+                pass
+            case phase:
+                raise _impossible(event, event.job, phase)
+        if event.attempt != len(state.attempts) + 1:
+            raise CorruptStream(f"attempt {event.attempt} of {event.job} cannot follow {len(state.attempts)}")
+        self._take(self.plan.rank[event.job])
+        self._use_pool(event.pool, self.plan.rank[event.job], places=1)
+        since = state.phase.since if isinstance(state.phase, Ready) else at
+        self._put(event.job, state, Wanting(since, event.attempt, event.pool, event.weight, event.priority))
+        # Should the pool not have heard of it, it is asked again.
+        self.live[event.job] = True
+
+    def _place_taken(self, event: PlaceTaken, _at: datetime) -> None:
+        state = self._get(event.job)
+        phase = state.phase
+        if not isinstance(phase, Wanting) or phase.attempt != event.attempt:
+            raise _impossible(event, event.job, phase)
+        self.live.pop(event.job, None)
+        self._waits_for_place(event.job, state, Ready(phase.since, phase.pool))
+        self.ready = add(self.ready, self.plan.rank[event.job])
+
+    def _use_pool(self, pool: PoolName, rank: int, *, places: int = 0, ask_later: bool = False) -> None:
+        """Count a place more or less; the job of that rank need not ask any more, or is to ask later."""
+        use = self.pools.get(pool, _UNUSED)
+        unasked = add(use.unasked, rank) if ask_later else remove(use.unasked, rank)
+        now = PoolUse(use.places + places, unasked)
+        if now != _UNUSED:
+            self.pools = self.pools.set(pool, now)
+        elif pool in self.pools:
+            self.pools = self.pools.delete(pool)
+
+    def _leave_pool(self, name: JobName, phase: Phase) -> None:
+        pool = self.plan.jobs[name].pool
+        if pool is None or isinstance(phase, Waiting | Backoff):
+            return
+        asked = not isinstance(phase, Ready) or phase.pool is not None
+        self._use_pool(PoolName(pool.name), self.plan.rank[name], places=-1 if asked else 0)
+
+    def _waits_for_place(self, name: JobName, state: JobState, ready: Ready) -> None:
+        self.jobs[name] = JobState(ready, state.attempts, state.outputs, state.files, state.strays)
+        timeouts = self.plan.jobs[name].timeouts
+        if timeouts.queue_minutes is not None or (timeouts.total_minutes is not None and state.attempts):
+            self.live[name] = True
+        elif state.attempts:
+            self.live.pop(name, None)
 
     def _settled(self, event: JobSettled, at: datetime) -> None:
         state = self._get(event.job)
-        if not isinstance(state.phase, Waiting | Ready | Backoff):
+        if not isinstance(state.phase, Waiting | Wanting | Ready | Backoff):
             raise _impossible(event, event.job, state.phase)
         self._end(event.job, state, Done(event.outcome, at, event.reason))
 
@@ -671,6 +762,7 @@ class RunFold:
         if event.retry_at is None:
             self._end(event.job, ended, Done(status, at, event.reason))
             return
+        self._leave_pool(event.job, phase)
         self._leave(phase)
         backoff = Backoff(at, event.retry_at, event.failure, event.reason)
         self._put(event.job, ended, backoff)
@@ -774,7 +866,7 @@ class RunFold:
                     phase, "abandoned", at, None, None, None, None, event.reason, assumed=True
                 )
                 self._end(event.job, replace(state, attempts=(*state.attempts, attempt)), done)
-            case Waiting() | Ready() | Backoff():
+            case Waiting() | Wanting() | Ready() | Backoff():
                 self._end(event.job, state, done)
 
     def _cancel_requested(self, event: RunCancelRequested, at: datetime) -> None:
@@ -837,6 +929,7 @@ class RunFold:
         self.flagged = 0
         self.doubted = 0
         self.stopping = 0
+        self.pools = Map()
         if event.request:
             self.reopen_requests |= {event.request}
         if event.parameters is not None:
@@ -934,6 +1027,7 @@ class RunFold:
             self._leave(state.phase)
         else:
             self._take(self.plan.rank[name])
+        self._leave_pool(name, state.phase)
         self.live.pop(name, None)
         self._put(name, state, done)
         self.unfinished -= 1
@@ -971,6 +1065,9 @@ class RunFold:
                 counts[old] -= 1
                 counts[new] += 1
                 self.jobs[dependent] = replace(other, phase=replace(other.phase, **counts))
+
+
+_UNUSED = PoolUse()
 
 
 def reopened_jobs(
@@ -1020,6 +1117,8 @@ _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     StopFlagged: RunFold._stop_flagged,
     LateReported: RunFold._late,
     JobMarked: RunFold._marked,
+    PlaceWanted: RunFold._place_wanted,
+    PlaceTaken: RunFold._place_taken,
     RunCancelRequested: RunFold._cancel_requested,
     RunReopened: RunFold._reopened,
     RunBecameLate: RunFold._became_late,

@@ -16,7 +16,7 @@ from immutables import Map
 from pydantic import TypeAdapter
 
 from shared.events import RunRequested
-from shared.ids import Digest, Handle, JobName, RunId, WorkflowName
+from shared.ids import Digest, Handle, JobName, PoolName, RunId, WorkflowName
 from shared.state.lateness import Pace
 from shared.state.ranks import EMPTY, Ranks, add
 from shared.state.run import (
@@ -29,14 +29,17 @@ from shared.state.run import (
     JobState,
     Phase,
     Plans,
+    PoolUse,
     Queued,
     Ready,
     Run,
     Submitted,
     Waiting,
+    Wanting,
 )
 from shared.state.waits import Wait, is_open
 from shared.state.workflow import Held, Holder, Pause, TurnedAway, Version, WorkflowState
+from shared.workflow.plan import Plan
 
 _CHECKSUM_LENGTH = 32
 
@@ -52,6 +55,7 @@ class _RunBody:
     document_version: int
     at: datetime
     waiting: dict[JobName, Waiting]
+    wanting: dict[JobName, Wanting]
     ready: dict[JobName, Ready]
     queued: dict[JobName, Queued]
     claimed: dict[JobName, Claimed]
@@ -112,6 +116,7 @@ def _workflow_adapter() -> TypeAdapter[_WorkflowBody]:
 def dump(state: Run) -> bytes:
     """The state as bytes; linear in the number of jobs."""
     waiting: dict[JobName, Waiting] = {}
+    wanting: dict[JobName, Wanting] = {}
     ready: dict[JobName, Ready] = {}
     queued: dict[JobName, Queued] = {}
     claimed: dict[JobName, Claimed] = {}
@@ -128,6 +133,8 @@ def dump(state: Run) -> bytes:
         match job.phase:
             case Waiting() as phase:
                 waiting[name] = phase
+            case Wanting() as phase:
+                wanting[name] = phase
             case Ready() as phase:
                 ready[name] = phase
             case Queued() as phase:
@@ -158,6 +165,7 @@ def dump(state: Run) -> bytes:
         document_version=state.document_version,
         at=state.at,
         waiting=waiting,
+        wanting=wanting,
         ready=ready,
         queued=queued,
         claimed=claimed,
@@ -196,6 +204,7 @@ def load(body: bytes, plans: Plans) -> Run:
     plan = plans(read.document)
     groups: tuple[Mapping[JobName, Phase], ...] = (
         read.waiting,
+        read.wanting,
         read.ready,
         read.queued,
         read.claimed,
@@ -233,7 +242,11 @@ def load(body: bytes, plans: Plans) -> Run:
             for name, phase in read.waiting.items()
             if phase.remaining == 0 and not is_open(read.gates.get(name, ()))
         ),
-        ready=_ranks(plan.rank[name] for name in read.ready),
+        ready=_ranks(
+            plan.rank[name]
+            for name, phase in read.ready.items()
+            if phase.pool is not None or plan.jobs[name].pool is None
+        ),
         active=read.active,
         unfinished=read.unfinished,
         tally=read.tally,
@@ -250,7 +263,25 @@ def load(body: bytes, plans: Plans) -> Run:
         stopping=read.stopping,
         removed=Map(read.removed),
         gates=Map(read.gates),
+        pools=_pools(jobs.finish(), plan),
     )
+
+
+def _pools(jobs: "Map[JobName, JobState]", plan: Plan) -> "Map[PoolName, PoolUse]":
+    pools: dict[PoolName, PoolUse] = {}
+    for name, job in plan.jobs.items():
+        if job.pool is None:
+            continue
+        pool = PoolName(job.pool.name)
+        use = pools.get(pool, PoolUse())
+        match jobs[name].phase:
+            case Ready(pool=None):
+                pools[pool] = PoolUse(use.places, add(use.unasked, plan.rank[name]))
+            case Waiting() | Backoff() | Done():
+                pass
+            case _:
+                pools[pool] = PoolUse(use.places + 1, use.unasked)
+    return Map(pools)
 
 
 def dump_workflow(state: WorkflowState) -> bytes:

@@ -32,13 +32,16 @@ from shared.state import snapshot
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.pool import NoPool, PoolState, fold_pool
 from shared.state.run import FOLD_VERSION, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.days import CalendarDays
 from shared.workflow.plan import Plan, compile_plan
 from shared.workflow.reading import load as load_document
 
-State = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
+State = (
+    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+)
 
 PLANS_MAX = 256
 """Compiled documents kept in memory."""
@@ -96,6 +99,8 @@ def empty_state(stream: StreamName) -> State:
             return NotRegistered()
         case "calendar":
             return CalendarState()
+        case "pool":
+            return NoPool()
         case "document":
             return Upload()
         case "backfill":
@@ -250,6 +255,8 @@ def fold_records(records: list[Record], state: State, plans: PlanCache) -> State
             return fold_workflow(pairs, state)
         case CalendarState():
             return fold_calendar(pairs, state)
+        case NoPool() | PoolState():
+            return fold_pool(pairs, state)
         case Upload():
             return fold_document(pairs, state)
         case NoBackfill() | BackfillState():

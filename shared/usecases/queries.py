@@ -6,7 +6,7 @@ run that its workflow holds back is there already: as it will be when it begins,
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,11 +16,12 @@ from shared.codec import events_in
 from shared.decide.backfill import Rehearsed
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
-from shared.explain import Condition, why_job, why_run
+from shared.explain import Condition, pools_of, why_job, why_run
 from shared.ids import (
     BackfillId,
     Digest,
     JobName,
+    PoolName,
     RunId,
     StreamName,
     WorkflowName,
@@ -28,6 +29,7 @@ from shared.ids import (
     digest_of,
     is_backfill,
     is_name,
+    pool_stream,
     run_stream,
     workflow_of,
     workflow_stream,
@@ -49,6 +51,7 @@ from shared.ports import (
     WorkflowRow,
 )
 from shared.state.backfill import BackfillState
+from shared.state.pool import NoPool, PoolState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
 from shared.usecases.backfills import rehearse
@@ -327,10 +330,13 @@ class Queries:
         if job is not None:
             if not isinstance(state, Run):
                 state = self._held(run, loaded).run
-            return Why(now, tuple(why_job(state, self.job(state, job), now, workflow=known)))
+            named = self.job(state, job)
+            pools = self._pools(pools_of(state, named), now if as_of is not None else None)
+            return Why(now, tuple(why_job(state, named, now, workflow=known, pools=pools)))
         plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
         history = () if isinstance(state, Run) else self._history(owner, now)
-        return Why(now, tuple(why_run(state, run, now, workflow=workflow, plan=plan, history=history)))
+        pools = self._pools(pools_of(state), now if as_of is not None else None) if isinstance(state, Run) else {}
+        return Why(now, tuple(why_run(state, run, now, workflow=workflow, plan=plan, history=history, pools=pools)))
 
     def commits(self, stream: StreamName, *, after: int, limit: int) -> list[Record]:
         """What happened, in order: versions greater than `after`."""
@@ -454,6 +460,16 @@ class Queries:
         state = evolve(NotRequested(), request, at, self._loader.plans)
         assert isinstance(state, Run)
         return state
+
+    def _pools(self, names: Sequence[PoolName], at: datetime | None) -> dict[PoolName, NoPool | PoolState]:
+        """As they are, or as they were at an instant."""
+        pools: dict[PoolName, NoPool | PoolState] = {}
+        for name in names:
+            stream = pool_stream(name)
+            state = (self._load(stream) if at is None else self._loader.load_as_of(stream, at=at)).state
+            assert isinstance(state, NoPool | PoolState)
+            pools[name] = state
+        return pools
 
     def _plan_of(self, state: WorkflowState) -> Plan:
         digest: Digest = (state.live or state.versions[-1]).document

@@ -15,15 +15,17 @@ from threading import Lock
 from shared.codec import record_of
 from shared.decide.backfill import BackfillDraft, decide_backfill_on
 from shared.decide.calendar import CalendarDraft
-from shared.decide.commands import AdvanceBackfill, Command, RecordReport, Tick
+from shared.decide.commands import AdvanceBackfill, Command, RecordReport, RequestPlace, Tick
 from shared.decide.document import DocumentDraft
 from shared.decide.lateness import moments as moments_of_pace
+from shared.decide.pool import PoolDraft, decide_pool_on
 from shared.decide.run import RunDraft, decide_on
 from shared.decide.waits import due_looks
 from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.effects import (
     HANDOVER_SECONDS,
     NO_PATIENCE,
+    AdvancePool,
     AdvanceRun,
     CheckBackfill,
     CheckHolders,
@@ -32,12 +34,15 @@ from shared.effects import (
     TickWorkflow,
     due_of_backfill,
     due_of_job,
+    due_of_pool,
     due_of_workflow,
     effects_of_backfill,
+    effects_of_pool,
     effects_of_run,
     effects_of_workflow,
     pending_of_backfill,
     pending_of_jobs,
+    pending_of_places,
     pending_of_workflow,
     timed_effects_of_run,
 )
@@ -48,6 +53,7 @@ from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload
+from shared.state.pool import NoPool, PoolState
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.loading import Loaded, Loader, State
@@ -93,7 +99,7 @@ class Rhythm:
 TO_THE_SECOND = Rhythm()
 """One machine: a row costs microseconds."""
 
-Draft = RunDraft | WorkflowDraft | CalendarDraft | DocumentDraft | BackfillDraft
+Draft = RunDraft | WorkflowDraft | CalendarDraft | DocumentDraft | BackfillDraft | PoolDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +353,8 @@ def _draft(state: State, loader: Loader, now: datetime) -> Draft:
             return WorkflowDraft(state, loader.plans, now, loader.calendar_days)
         case CalendarState():
             return CalendarDraft(state, now)
+        case NoPool() | PoolState():
+            return PoolDraft(state, now)
         case Upload():
             return DocumentDraft(state, now)
         case NoBackfill() | BackfillState():
@@ -360,6 +368,8 @@ def _decide_on(draft: Draft, command: Command) -> None:
             decide_on(draft, command)  # type: ignore[arg-type]
         case WorkflowDraft():
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
+        case PoolDraft():
+            decide_pool_on(draft, command)  # type: ignore[arg-type]
         case CalendarDraft() | DocumentDraft():
             draft.decide(command)  # type: ignore[arg-type]
         case BackfillDraft():
@@ -386,6 +396,11 @@ def _effects(state: State, draft: Draft) -> list[Effect]:
             effects = effects_of_backfill(state, draft.events)
             goes_on = ContinueBackfill(state.backfill)
             return [*effects, goes_on] if draft.truncated and goes_on not in effects else effects
+        case PoolState():
+            effects = effects_of_pool(state, draft.events)
+            if draft.truncated:
+                effects.append(AdvancePool(state.name))
+            return effects
         case _:
             return []
 
@@ -420,6 +435,8 @@ def _pending_again(state: State, commands: Sequence[Command], now: datetime) -> 
             if any(isinstance(command, AdvanceBackfill) for command in commands):
                 return []
             return [effect for effect in pending_of_backfill(state, now) if not isinstance(effect, CheckBackfill)]
+        case PoolState():
+            return pending_of_places(state, [one.place for one in commands if isinstance(one, RequestPlace)])
         case _:
             return []
 
@@ -452,6 +469,9 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
             return due_of_workflow(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
         case BackfillState():
             return due_of_backfill(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
+        case PoolState():
+            # The row stays until the list of pools shows what there is.
+            return due_of_pool(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
         case _:
             return None
 

@@ -11,16 +11,21 @@ from typing import TypeVar
 
 from shared.decide.commands import Advance, Command
 from shared.effects import (
+    AdvancePool,
     AdvanceRun,
+    AskForPlace,
     CancelBackfilled,
     CheckBackfill,
     CheckHolders,
+    CheckPlaces,
     Effect,
+    GiveBackPlace,
     LookAtWaits,
     ObserveAttempt,
     OpenRun,
     StartAttempt,
     StopAttempt,
+    TellOfPlace,
 )
 from shared.errors import (
     Conflict,
@@ -35,6 +40,7 @@ from shared.ids import RunId, run_stream
 from shared.ports import Report
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
+from shared.usecases.places import PlaceEffect, Places
 from shared.usecases.transact import Transact
 
 logger = logging.getLogger("runfold.work")
@@ -68,6 +74,7 @@ class Work:
         self._admission = admission
         self._waits = waits
         self._side_by_side = side_by_side
+        self._places = Places(transact)
 
     def __call__(self, effects: Sequence[Effect], redelivered: Collection[StartAttempt] = ()) -> list[Effect]:
         """Do all of it; what has to be tried again later is answered. `redelivered`: starts that somebody had in hand before."""
@@ -76,6 +83,7 @@ class Work:
         asking: list[Callable[[], None]] = []
         observed: list[ObserveAttempt] = []
         advanced: list[AdvanceRun] = []
+        placed: list[PlaceEffect] = []
         # The same effect twice in one batch is one effect.
         distinct = list(dict.fromkeys(effects)) if all(_hashable(one) for one in effects) else list(effects)
         for effect in self._with_states_read(distinct, later):
@@ -102,12 +110,18 @@ class Work:
                 case CheckHolders() | CheckBackfill():
                     # The sweep looks again: a look that is sent anew whenever it fails would meet those of every sweep meanwhile.
                     self._try([], partial(self._admission, effect), later)
+                case CheckPlaces():
+                    self._try([], partial(self._places.check, effect.pool), later)
+                case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool():
+                    placed.append(effect)
                 case _:
                     self._try([effect], partial(self._admission, effect), later)
         self._side_by_side(asking)
         learnt = [one for answers in asked for one in answers]
         self._observe(observed, learnt, later)
         self._commit(learnt, advanced, later)
+        for concerned, carry_out in self._places.tasks(placed):
+            self._try(concerned, carry_out, later)
         return later
 
     def record(self, reports: Sequence[Report]) -> list[Effect]:

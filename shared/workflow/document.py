@@ -7,7 +7,7 @@ a later release changes a default.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.ids import NAME_PATTERN
 from shared.workflow.notices import RULES_MAX, Deadline, Late, Notify
@@ -21,6 +21,8 @@ PARALLELISM_DEFAULT = 16
 """Attempts of one run under way at once when the document does not say. Ours: kind to one machine, easy to raise."""
 MINUTES_MAX = 60 * 24 * 365
 """A year: longer than any target keeps work (EMR Serverless 7 days, SSM 48 hours), short enough to notice a typo."""
+POOL_CAPACITY_MAX = 10_000
+"""Of a pool. Ours: as many as the jobs of the largest run."""
 PATH_LENGTH_MAX = 512
 """Characters of a file's path in the working directory. Ours."""
 
@@ -132,6 +134,19 @@ class Output(_Model):
     """Do not fail the job when the file is missing."""
 
 
+class PoolPlace(_Model):
+    """A place in a pool: a capacity that jobs of all workflows share."""
+
+    name: Name
+    """Of the pool. Its capacity is set with `runfold pools set`; until then it is 1."""
+    weight: int = Field(default=1, ge=1, le=POOL_CAPACITY_MAX)
+    """How much of the capacity an attempt takes. One that weighs more than the pool has takes all of it."""
+
+
+def _pool_place(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class _Job(_Model):
     name: Name
     """Unique in the document, also when case is ignored."""
@@ -153,7 +168,9 @@ class _Job(_Model):
     stop_grace_seconds: float = Field(default=30, ge=0, le=120)
     """Seconds between asking the work to stop (SIGTERM) and ending it (SIGKILL). ECS allows 120."""
     priority: int = Field(default=0, ge=-1000, le=1000)
-    """Of two ready jobs the one with the higher number goes first."""
+    """Of two ready jobs the one with the higher number goes first; of a pool's line too."""
+    pool: Annotated[PoolPlace, BeforeValidator(_pool_place, json_schema_input_type=Name | PoolPlace)] | None = None
+    """Each attempt holds a place in this pool, and waits for one first; a name, or `name` and `weight`."""
     doubt: Doubt = Doubt()
     """What to do when nobody can tell whether the work began."""
     environment: Environment = {}

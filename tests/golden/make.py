@@ -25,6 +25,7 @@ from shared.decide.commands import (
     DocumentCommand,
     DropHeldRun,
     Finding,
+    GrantPlaces,
     Look,
     MarkJob,
     PauseBackfill,
@@ -41,11 +42,15 @@ from shared.decide.commands import (
     RegisterCalendar,
     RejectDocument,
     ReleaseClaim,
+    ReleasePlace,
     RemoveDocument,
     ReopenRun,
     RequestBackfill,
+    RequestPlace,
     ResumeBackfill,
     ResumeWorkflow,
+    SetCapacity,
+    TakePlace,
     Tick,
     UnregisterWorkflow,
 )
@@ -56,6 +61,7 @@ from shared.events import (
     Event,
     HeldRunDropped,
     JobSettled,
+    PoolResized,
     RunReleased,
     StopFlagged,
     StopRequested,
@@ -66,10 +72,11 @@ from shared.events import (
     WorkflowResumed,
     WorkflowUnregistered,
 )
-from shared.ids import BackfillId, Digest, JobName, RunId, WorkflowName, instant_run
+from shared.ids import BackfillId, Digest, JobName, PoolName, RunId, WorkflowName, instant_run
 from shared.state.backfill import NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.pool import NoPool, Place, fold_pool
 from shared.state.run import FOLD_VERSION, NotRequested, Plans, Run, fold
 from shared.state.snapshot import dump
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
@@ -87,6 +94,7 @@ from tests.rules.sentences import (
     fact,
     given,
     given_backfill,
+    given_pool,
     given_workflow,
     hours,
     job,
@@ -442,6 +450,54 @@ def without_words() -> tuple[list[Plan], Commits]:
     return [plan], list(story.given(again, fact(WatermarkMoved, until=story.now)).history)
 
 
+def places_in_a_pool() -> tuple[list[Plan], Commits]:
+    """Jobs that wait for places in a pool, and everything that may become of them meanwhile."""
+    pool = PoolName("warehouse")
+    names = [f"j{number}" for number in range(9)]
+    jobs = [job(name, pool=pool, retry=2) for name in names]
+    heavy = job("heavy", pool={"name": pool, "weight": 3}, priority=9)
+    plan = document(*jobs, heavy, job("plain"), job("elsewhere", pool="other", retry=2), parallelism=6)
+
+    def take(name: str, attempt: int = 1) -> TakePlace:
+        return TakePlace(JobName(name), attempt, 1, pool)
+
+    story = given(requested(plan), take("heavy"), take("j0"), report("heavy", "submitted", handle="h-heavy"))
+    story = story.given(
+        report("heavy", "failed", handle="h-heavy", exit_code=1), take("j1"), CancelJob(JobName("j2"), "ada")
+    )
+    story = story.given(TakePlace(JobName("elsewhere"), 1, 1, PoolName("other")))
+    story = story.given(report("elsewhere", "failed", handle="h-elsewhere", exit_code=1))
+    story = story.given(MarkJob(JobName("j3"), "skipped", "ada", "not tonight"), minutes(1), Advance())
+    # More than it may have under way have their places: some wait with theirs, one of them in vain.
+    story = story.given(take("j4"), take("j5"), take("j6"), report("j0", "submitted", handle="h-0"))
+    story = story.given(report("j0", "succeeded", handle="h-0"), take("j7"), take("j8"))
+    story = story.given(MarkJob(JobName("j8"), "failed", "ada", "not tonight"), CancelRun("ada"))
+    return [plan], list(story.given(Advance()).history)
+
+
+def a_pools_life() -> tuple[list[Plan], Commits]:
+    """A pool that is asked before anybody gave it a capacity, grows, shrinks, and gets everything back."""
+    pool = PoolName("warehouse")
+
+    def place(number: int, round_: int = 1) -> Place:
+        return Place(RunId(f"nightly@{number}"), JobName("load"), 1, round_)
+
+    def ask(one: Place, weight: int = 1, priority: int = 0) -> RequestPlace:
+        return RequestPlace(pool, one, weight, priority, NOON)
+
+    story = given_pool(ask(place(1)), ask(place(2)), ask(place(3), priority=5), ask(place(4), weight=9), minutes(3))
+    story = story.given(
+        ReleasePlace(place(1)), SetCapacity(pool, 2, "ada"), ReleasePlace(place(3), "no attempt has it")
+    )
+    story = story.given(ask(place(2, 2)), ask(place(5)), ReleasePlace(place(5)), SetCapacity(pool, 0, "ada"))
+    story = story.given(ask(place(5, 2)), ReleasePlace(place(5, 2)))
+    story = story.given(fact(PoolResized, pool=pool, capacity=4), ask(place(6)), minutes(5), GrantPlaces())
+    story = story.given(
+        ReleasePlace(place(2)), ReleasePlace(place(4)), ReleasePlace(place(2, 2)), ReleasePlace(place(6))
+    )
+    return [], list(story.history)
+
+
 def a_newer_release() -> tuple[list[Plan], Commits]:
     """A history that this code may show and must not decide on."""
     plan = document(job("load"))
@@ -603,6 +659,8 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "backfill-cancelled": a_cancelled_backfill,
     "backfill-without-words": a_backfill_without_words,
     "document-a-calendar": an_uploaded_calendar,
+    "run-places": places_in_a_pool,
+    "pool-a-life": a_pools_life,
 }
 
 
@@ -632,6 +690,7 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
         "document": Upload(),
         "calendar": CalendarState(),
         "backfill": NoBackfill(),
+        "pool": NoPool(),
     }[kind]
     for at, events in commits_of(golden):
         if any(isinstance(event, UnknownEvent) for event in events):
@@ -646,6 +705,8 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
                 state = fold_backfill(timed, state)
             case "calendar":
                 state = fold_calendar(timed, state)
+            case "pool":
+                state = fold_pool(timed, state)
             case _:
                 state = fold_document(timed, state)
         found.append(state)
@@ -769,6 +830,7 @@ def make(name: str) -> Path:
 
 def kind_of(name: str) -> str:
     """Of a golden file: `run`, `workflow`, `calendar`, `document`, `backfill` or `snapshots`."""
+    """Of a golden file: `run`, `workflow`, `document`, `backfill`, `pool` or `snapshots`."""
     return name.partition("-")[0]
 
 

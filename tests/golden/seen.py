@@ -15,6 +15,7 @@ from shared.events import RunRequested
 from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload
+from shared.state.pool import NoPool, PoolState
 from shared.state.run import (
     Attempt,
     Backoff,
@@ -31,17 +32,20 @@ from shared.state.run import (
     Stop,
     Submitted,
     Waiting,
+    Wanting,
 )
 from shared.state.waits import Wait
 from shared.state.workflow import NotRegistered, WorkflowState
 
-AnyState = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
+AnyState = (
+    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+)
 
 
 def seen(state: AnyState) -> Any:
     """The whole state as JSON."""
     match state:
-        case NotRequested() | NotRegistered() | NoBackfill():
+        case NotRequested() | NotRegistered() | NoBackfill() | NoPool():
             return None
         case Run():
             return _run(state)
@@ -49,6 +53,8 @@ def seen(state: AnyState) -> Any:
             return _workflow(state)
         case CalendarState():
             return {**asdict(state), "days": list(state.days), "at": _moment(state.at)}
+        case PoolState():
+            return _pool(state)
         case Upload():
             return _upload(state)
         case BackfillState():
@@ -110,6 +116,14 @@ def _run(run: Run) -> Any:
             {"job": name, "attempts": [_attempt(one) for one in run.removed[name]]} for name in sorted(run.removed)
         ],
         "gates": [{"job": name, "waits": [_wait(wait) for wait in run.gates[name]]} for name in sorted(run.gates)],
+        "pools": [
+            {
+                "pool": pool,
+                "places": run.pools[pool].places,
+                "unasked": [name for name, rank in run.plan.rank.items() if run.pools[pool].unasked >> rank & 1],
+            }
+            for pool in sorted(run.pools)
+        ],
         "jobs": [{"job": name, **_job(run.jobs[name])} for name in run.plan.jobs],
     }
 
@@ -141,8 +155,17 @@ def _phase(phase: Phase) -> Any:
         case Waiting():
             counts = {"succeeded": phase.succeeded, "failed": phase.failed, "skipped": phase.skipped}
             return {"is": "waiting", "since": _moment(phase.since), "remaining": phase.remaining, **counts}
+        case Wanting():
+            return {
+                "is": "wanting",
+                "since": _moment(phase.since),
+                "attempt": phase.attempt,
+                "pool": phase.pool,
+                "weight": phase.weight,
+                "priority": phase.priority,
+            }
         case Ready():
-            return {"is": "ready", "since": _moment(phase.since)}
+            return {"is": "ready", "since": _moment(phase.since), "pool": phase.pool}
         case Queued():
             return {
                 "is": "queued",
@@ -295,6 +318,31 @@ def _workflow(state: WorkflowState) -> Any:
         ],
         "next_start_at": _moment(state.next_start_at),
         "stalled": state.stalled,
+    }
+
+
+def _pool(state: PoolState) -> Any:
+    return {
+        "name": state.name,
+        "at": _moment(state.at),
+        "declared": state.declared,
+        "declared_by": state.declared_by,
+        "used": state.used,
+        "held": [
+            {"place": list(place), "weight": held.weight, "granted_at": _moment(held.granted_at)}
+            for place, held in sorted(state.held.items())
+        ],
+        "line": [
+            {
+                "place": list(place),
+                "weight": awaited.weight,
+                "priority": awaited.priority,
+                "asked_at": _moment(awaited.asked_at),
+                "since": _moment(awaited.since),
+            }
+            for place, awaited in ((one, state.awaited[one]) for one in state.in_line())
+        ],
+        "usual": [{"workflow": of[0], "job": of[1], "seconds": state.usual[of]} for of in sorted(state.usual)],
     }
 
 

@@ -24,6 +24,7 @@ from shared.events import (
     CalendarEvent,
     DocumentEvent,
     Event,
+    PoolEvent,
     RunAdmitted,
     RunEvent,
     RunHeld,
@@ -36,6 +37,8 @@ from shared.state.backfill import Admitted, BackfillState, InstantSeen
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload, fold_document
 from shared.state.lateness import Pace
+from shared.state.pool import Awaited, Line, PoolState
+from shared.state.pool import Held as PoolHeld
 from shared.state.run import (
     FOLD_VERSION,
     Attempt,
@@ -43,6 +46,7 @@ from shared.state.run import (
     JobState,
     NotRequested,
     Phase,
+    PoolUse,
     Run,
     Stop,
     evolve,
@@ -71,7 +75,7 @@ HERE = Path(__file__).parent
 GOLDEN = sorted(path for path in HERE.glob("*.json") if kind_of(path.stem) != "snapshots")
 SNAPSHOTS = sorted(HERE.glob("snapshots-*.json"))
 EVENTS: tuple[type[BaseModel], ...] = (
-    *(one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent) for one in get_args(union)),
+    *(one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent, PoolEvent) for one in get_args(union)),
     CalendarEvent,
 )
 
@@ -200,6 +204,7 @@ STATES = (
     Run,
     Pace,
     JobState,
+    PoolUse,
     *get_args(Phase),
     Stop,
     Attempt,
@@ -209,6 +214,7 @@ STATES = (
     Pause,
     Holder,
     Held,
+    *(PoolState, PoolHeld, Awaited, Line),
     Upload,
     BackfillState,
     InstantSeen,
@@ -265,7 +271,9 @@ def test_every_event_that_moves_an_attempt_is_met_in_every_phase_that_it_may_fol
 FOLLOWS = {
     (phase, event)
     for event, phases in {
-        "JobSettled": "Waiting Ready Backoff",
+        "JobSettled": "Waiting Wanting Ready Backoff",
+        "PlaceWanted": "Waiting Ready Backoff",
+        "PlaceTaken": "Wanting",
         "AttemptQueued": "Waiting Ready Backoff",
         "AttemptClaimed": "Queued Doubted",
         "ClaimReleased": "Claimed Queued",
@@ -280,7 +288,7 @@ FOLLOWS = {
         "StopSent": "Queued Claimed Submitted Doubted",
         "StopFlagged": "Queued Claimed Submitted Doubted",
         "LateReported": "Queued Submitted Doubted Backoff Done",
-        "JobMarked": "Waiting Ready Queued Claimed Submitted Doubted Backoff Done",
+        "JobMarked": "Waiting Wanting Ready Queued Claimed Submitted Doubted Backoff Done",
     }.items()
     for phase in phases.split()
 } - {("Backoff", "AttemptQueued")}

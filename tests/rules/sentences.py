@@ -25,12 +25,14 @@ from shared.decide.commands import (
     ReopenRun,
     RequestRun,
 )
+from shared.decide.pool import PoolDraft, decide_pool_on
 from shared.decide.run import RunDraft, decide_on
 from shared.decide.workflow import WorkflowDraft, decide_workflow_on
 from shared.errors import Rejected
 from shared.events import Event, RunRequested
 from shared.ids import Digest, Handle, JobName, RunId, WorkflowName, digest_of
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
+from shared.state.pool import NoPool, PoolState, fold_pool
 from shared.state.run import JobState, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.days import CalendarDays
@@ -274,7 +276,7 @@ def ended(run: str, outcome: Any = "succeeded") -> ReleaseRun:
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 Step = Command | Fact | timedelta
-State = RunState | NotRegistered | WorkflowState | NoBackfill | BackfillState
+State = RunState | NotRegistered | WorkflowState | NoBackfill | BackfillState | NoPool | PoolState
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,8 @@ class Story:
             decide_on(draft, command)  # type: ignore[arg-type]
         elif isinstance(draft, BackfillDraft):
             decide_backfill_on(draft, command)  # type: ignore[arg-type]
+        elif isinstance(draft, PoolDraft):
+            decide_pool_on(draft, command)  # type: ignore[arg-type]
         else:
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
         decided = tuple(draft.events)
@@ -329,11 +333,13 @@ class Story:
             story = story.done(Advance())[0]
         raise AssertionError("it never ends")
 
-    def _draft(self) -> RunDraft | WorkflowDraft | BackfillDraft:
+    def _draft(self) -> RunDraft | WorkflowDraft | BackfillDraft | PoolDraft:
         if isinstance(self.state, NotRequested | Run):
             return RunDraft(self.state, plans, self.now)
         if isinstance(self.state, NoBackfill | BackfillState):
             return BackfillDraft(self.state, plans, self.now)
+        if isinstance(self.state, NoPool | PoolState):
+            return PoolDraft(self.state, self.now)
         return WorkflowDraft(self.state, plans, self.now, _CALENDARS.get)
 
     def _with(self, more: tuple[Event, ...], at: datetime) -> "Story":
@@ -343,6 +349,8 @@ class Story:
             state = fold(timed, plans, self.state)
         elif isinstance(self.state, NoBackfill | BackfillState):
             state = fold_backfill(timed, self.state)
+        elif isinstance(self.state, NoPool | PoolState):
+            state = fold_pool(timed, self.state)
         else:
             state = fold_workflow(timed, self.state)
         return Story(state, self.now, (*self.history, (at, more)))
@@ -360,6 +368,11 @@ class Story:
     @property
     def backfill(self) -> BackfillState:
         assert isinstance(self.state, BackfillState)
+        return self.state
+
+    @property
+    def pool(self) -> PoolState:
+        assert isinstance(self.state, PoolState)
         return self.state
 
     def job(self, name: str) -> JobState:
@@ -418,6 +431,11 @@ def given_backfill(*steps: Step, now: datetime = NOON) -> Story:
     return Story(NoBackfill(), now).given(*steps)
 
 
+def given_pool(*steps: Step) -> Story:
+    """A pool's story."""
+    return Story(NoPool()).given(*steps)
+
+
 def same(one: State, other: State) -> bool:
     """Whether two states of a thing are the same to everybody who reads them."""
     return bool(seen(one) == seen(other))
@@ -426,6 +444,8 @@ def same(one: State, other: State) -> bool:
 def seen(state: State) -> Any:
     if isinstance(state, BackfillState):
         return {name: getattr(state, name) for name in _BACKFILL}
+    if isinstance(state, PoolState):
+        return {name: getattr(state, name) for name in PoolState.__dataclass_fields__}
     if not isinstance(state, Run):
         return state if not isinstance(state, WorkflowState) else {name: getattr(state, name) for name in _WORKFLOW}
     fields = {name: getattr(state, name) for name in _RUN if name != "plan"}

@@ -16,24 +16,31 @@ from shared.codec import (
     record_of,
 )
 from shared.effects import (
+    AdvancePool,
     AdvanceRun,
+    AskForPlace,
     CancelDisplaced,
     CheckHolders,
+    CheckPlaces,
     Effect,
+    GiveBackPlace,
     ObserveAttempt,
     OpenRun,
     StartAttempt,
     StopAttempt,
+    TellOfPlace,
     TellWorkflow,
     TickWorkflow,
 )
 from shared.errors import CorruptStream
 from shared.events import AttemptSucceeded, Event, RunRequested, UnknownEvent
-from shared.ids import CommitId, Digest, Handle, JobName, RunId, StreamName, WorkflowName
+from shared.ids import CommitId, Digest, Handle, JobName, PoolName, RunId, StreamName, WorkflowName
 from shared.ports import FIRST_HASH, Record
+from shared.state.pool import Place
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN, JOB, WORKFLOW = RunId("nightly@01h"), JobName("load"), WorkflowName("nightly")
+POOL, PLACE = PoolName("warehouse"), Place(RUN, JOB, 2, 1)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -80,6 +87,11 @@ def test_effects_come_back_as_they_were(values: dict[str, object]) -> None:
         TellWorkflow(WORKFLOW, RUN, "failed"),
         TickWorkflow(WORKFLOW),
         CheckHolders(WORKFLOW),
+        AskForPlace(POOL, PLACE, 2, -1, NOON),
+        GiveBackPlace(POOL, PLACE),
+        TellOfPlace(POOL, PLACE),
+        AdvancePool(POOL),
+        CheckPlaces(POOL),
     ]
     assert effects_from_json(effects_to_json(effects)) == effects
 

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from shared.codec import events_in
 from shared.decide.deadlines import deadlines
-from shared.effects import NO_PATIENCE, due_of_backfill, due_of_run, due_of_workflow
+from shared.decide.places import holds_place, wants_place
+from shared.effects import NO_PATIENCE, due_of_backfill, due_of_pool, due_of_run, due_of_workflow
 from shared.errors import CorruptStream, NotFound, UnknownEvents
 from shared.events import CalendarRegistered, DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
 from shared.ids import (
@@ -35,25 +36,31 @@ from shared.ports import (
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.pool import NoPool, Place, PoolState, fold_pool
 from shared.state.run import NotRequested, Plans, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.usecases.verify.backfill import BackfillChecker
 from shared.usecases.verify.commits import CommitChecker
+from shared.usecases.verify.pool import PoolChecker
 from shared.usecases.verify.run import RunChecker
 from shared.usecases.verify.violation import Found, Handles, Invariant, Violation
 from shared.usecases.verify.workflow import WorkflowChecker
 
-State = RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState
+State = (
+    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+)
 Row = RunRow | WorkflowRow | BackfillRow
 Derive = Callable[[StreamName, State, int], Row | None]
 """Makes the row that views should have for a state at a version; None for streams without one."""
 
-KINDS = ("document", "calendar", "workflow", "run", "backfill")
+KINDS = ("document", "calendar", "workflow", "run", "backfill", "pool")
 
 VIOLATIONS_MAX = 100
 """Of one stream: what follows from the first is not worth more lines."""
 POLL_SLACK = timedelta(minutes=10)
 """Polls move to a coarser grid with age, so a row written earlier may name a slightly later one than we compute now."""
+PLACE_GRACE = timedelta(minutes=15)
+"""A pool looks at who holds its places every five minutes, and gives back what is held by nobody."""
 VIEW_GRACE = timedelta(minutes=1)
 """Views follow the events within a second; without due rows to go by, this late is lost."""
 FLAG_GRACE = timedelta(minutes=5)
@@ -136,6 +143,8 @@ def verify(
                     progress(Progress(streams, commits, checker.events + events, stream, handles.forgotten, skipped))
             events += checker.events
             around = list(_around(checker, now, dues, views, derive, patience))
+            if isinstance(checker.state, PoolState):
+                around += _held_by_nobody(checker, checker.state, store, plans, now)
             if around and not store.read(stream, after=checker.version, limit=1):
                 yield from around
     if views is not None:
@@ -216,6 +225,7 @@ class StreamChecker:
         self._run = RunChecker(stream, plans, handles) if kind == "run" else None
         self._workflow = WorkflowChecker(stream, plans) if kind == "workflow" else None
         self._backfill = BackfillChecker(stream, plans) if kind == "backfill" else None
+        self._pool = PoolChecker(stream) if kind == "pool" else None
         self._readable = True
         self._said = 0
 
@@ -276,6 +286,8 @@ class StreamChecker:
         elif isinstance(event, CalendarRegistered):
             if calendar_stream(event.calendar) != self.stream:
                 yield "I8", f"the stream holds the calendar {event.calendar}"
+        elif self._pool is not None:
+            yield from self._pool.check(event)
         elif not isinstance(event, DocumentAccepted | DocumentRejected | DocumentRemoved):
             yield "I8", f"{event.type} does not belong into this stream"
 
@@ -289,6 +301,8 @@ class StreamChecker:
                     self.state = fold_workflow(pairs, self.state)
                 case CalendarState():
                     self.state = fold_calendar(pairs, self.state)
+                case NoPool() | PoolState():
+                    self.state = fold_pool(pairs, self.state)
                 case Upload():
                     self.state = fold_document(pairs, self.state)
                 case NoBackfill() | BackfillState():
@@ -318,6 +332,8 @@ def _empty(stream: StreamName) -> State | None:
             return NotRegistered()
         case "calendar":
             return CalendarState()
+        case "pool":
+            return NoPool()
         case "document":
             return Upload()
         case "backfill":
@@ -342,13 +358,40 @@ def _around(
     patience: timedelta,
 ) -> Iterator[Violation]:
     state = checker.state
-    if state is None or isinstance(state, NotRequested | NotRegistered | NoBackfill):
+    if state is None or isinstance(state, NotRequested | NotRegistered | NoBackfill | NoPool):
         return
     row = dues.get(checker.stream) if dues is not None else None
     if dues is not None:
         yield from _due(checker, state, row, now, patience)
     if views is not None and derive is not None:
         yield from _view(checker, state, views, derive, row, dues is not None, now)
+
+
+def _held_by_nobody(
+    checker: StreamChecker, pool: PoolState, store: EventStore, plans: Plans, now: datetime
+) -> Iterator[Violation]:
+    """Places that no attempt has or waits for, longer than the pool's own look takes to notice (I5)."""
+    by_run: dict[RunId, list[Place]] = {}
+    for place, held in pool.held.items():
+        if held.granted_at <= now - PLACE_GRACE:
+            by_run.setdefault(place.run, []).append(place)
+    for name, places in by_run.items():
+        run: RunState = NotRequested()
+        ended_at: datetime | None = None
+        try:
+            for page in _pages(store, run_stream(name)):
+                run = fold(((one.at, event) for one in page for event in events_in(one.body)), plans, run)
+                ended_at = page[-1].at
+        except (CorruptStream, UnknownEvents, NotFound):
+            # Said of the run itself; nobody can say that its attempts have ended.
+            continue
+        if ended_at is not None and ended_at > now - PLACE_GRACE:
+            continue
+        for place in places:
+            alive = isinstance(run, Run) and (holds_place(run, pool.name, place) or wants_place(run, pool.name, place))
+            if not alive:
+                text = f"attempt {place.attempt} of {place.job} in {place.run} holds a place, and is not under way"
+                yield checker.violation("I5", text)
 
 
 def needed_by(state: State, row: datetime | None, now: datetime, patience: timedelta) -> datetime | None:
@@ -367,6 +410,8 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
             first = state.due_next
         case BackfillState():
             needed = due_of_backfill(state, now)
+        case PoolState():
+            needed = due_of_pool(state, now)
         case _:
             pass
     if needed is None:
