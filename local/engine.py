@@ -39,6 +39,7 @@ from shared.effects import (
     StartAttempt,
     StopAttempt,
     TellOfPlace,
+    TellParent,
 )
 from shared.errors import (
     Conflict,
@@ -279,6 +280,9 @@ class Engine:
 
     def _open_attempts(self, run: Run) -> Iterable[Reference]:
         for name in run.live:
+            if run.plan.jobs[name].type == "workflow":
+                # No process of this machine, but a run.
+                continue
             match run.jobs[name].phase:
                 case Queued(stop=None):
                     # Starting it again finds what it may have begun.
@@ -374,6 +378,9 @@ class Engine:
                 case StopAttempt():
                     with self._answered(receipt, effect):
                         self._learn(self._dispatch.stop(effect))
+                case TellParent():
+                    with self._answered(receipt, effect):
+                        self._learn(self._dispatch.tell_parent(effect))
                 case ObserveAttempt():
                     observations.append((receipt, effect))
                 case _:
@@ -438,7 +445,7 @@ class Engine:
                 self._dirty[run_stream(run)] = None
             case LookAtWaits():
                 self._dirty[self._waits(effect)] = None
-            case StartAttempt() | StopAttempt() | ObserveAttempt():
+            case StartAttempt() | StopAttempt() | ObserveAttempt() | TellParent():
                 raise AssertionError("carried out elsewhere")
             case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool() | CheckPlaces():
                 self._dirty.update(dict.fromkeys(self._places(effect)))

@@ -163,6 +163,7 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.CancelDisplaced,
         effect_types.TellWorkflow,
         effect_types.TellListener,
+        effect_types.TellParent,
         effect_types.TickWorkflow,
         effect_types.CheckHolders,
         effect_types.ContinueBackfill,

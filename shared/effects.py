@@ -26,9 +26,11 @@ from shared.events import (
     BackfillRunEnded,
     ClaimReleased,
     Event,
+    HeldRunDropped,
     JobMarked,
     JobSettled,
     LateReported,
+    ParentJob,
     PlaceGranted,
     PlaceWanted,
     RunAdmitted,
@@ -41,19 +43,34 @@ from shared.events import (
 from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName, workflow_of
 from shared.state.backfill import BackfillState, NoBackfill, request_of
 from shared.state.pool import NoPool, Place, PoolState
-from shared.state.run import Claimed, Doubted, JobState, NotRequested, Queued, Run, RunFold, Stop, Submitted, Wanting
+from shared.state.run import (
+    Asking,
+    Claimed,
+    Doubted,
+    JobState,
+    NotRequested,
+    Queued,
+    Run,
+    RunFold,
+    Stop,
+    Submitted,
+    Wanting,
+)
 from shared.state.waits import WHOLE_RUN, failed, is_open, waits_of
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.workflow.plan import Plan
 
 HANDOVER_SECONDS = 60
 """An attempt still queued after this is handed over again; a stop not yet accepted likewise."""
-POLL_FIRST_SECONDS = {"ecs": 600, "emr": 60, "ssm": 60}
-"""ECS events are guaranteed and polls are a net; EMR and SSM events are best effort, so these are always polled."""
+POLL_FIRST_SECONDS = {"ecs": 600, "emr": 60, "ssm": 60, "workflow": 600}
+"""ECS events, and what a child tells its parent, are sure to come and polls are a net; EMR and SSM events are best effort, so these are
+always polled."""
 POLL_LAST_SECONDS = 600
 NO_PATIENCE = timedelta(0)
 """Patience is how long a look may wait that repairs, or confirms, what normally tells by itself: a hand-over, and the poll of a target whose
 events are guaranteed. What time decides (retries, time-outs, polls that are the only news) never waits."""
+ASKING_SECONDS = 3600
+"""How often a run is looked at of which nothing is awaited but a person's decision."""
 CHECK_HOLDERS_SECONDS = 300
 """How often a workflow looks at the runs that hold its places, so that a lost end never blocks."""
 
@@ -116,6 +133,17 @@ class TellListener:
     run: RunId
     """That ended."""
     outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TellParent:
+    """A run that stands for an attempt of another run began, or ended."""
+
+    run: RunId
+    """The parent."""
+    job: JobName
+    attempt: int
+    child: RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +245,7 @@ Effect = (
     | CancelDisplaced
     | TellWorkflow
     | TellListener
+    | TellParent
     | TickWorkflow
     | CheckHolders
     | ContinueBackfill
@@ -250,6 +279,8 @@ def effects_of_run(run: Run, events: Iterable[Event]) -> list[Effect]:
                 effects.append(StopAttempt(run.run, event.job, event.attempt, handle))
             case WaitBegun() if LookAtWaits(run.run) not in effects:
                 effects.append(LookAtWaits(run.run))
+            case RunRequested():
+                effects.extend(_told_to_parent(run.run, event.parent))
             case RunFinished():
                 effects.extend(_told_of_the_end(run))
             case PlaceWanted():
@@ -291,6 +322,10 @@ def _places_left(
         for attempt in attempts
         if attempt
     ]
+
+
+def _told_to_parent(child: RunId, parent: ParentJob | None) -> list[Effect]:
+    return [] if parent is None else [TellParent(parent.run, parent.job, parent.attempt, child)]
 
 
 def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[datetime, Effect]]:
@@ -335,9 +370,14 @@ def _given_up(run: Run, job: JobName) -> list[Effect]:
 def effects_of_workflow(events: Iterable[Event]) -> list[Effect]:
     effects: list[Effect] = []
     for event in events:
-        if isinstance(event, RunAdmitted):
-            effects.extend(CancelDisplaced(displaced, event.run) for displaced in event.displaces)
-            effects.append(OpenRun(event.request))
+        match event:
+            case RunAdmitted():
+                effects.extend(CancelDisplaced(displaced, event.run) for displaced in event.displaces)
+                effects.append(OpenRun(event.request))
+            case HeldRunDropped():
+                effects.extend(_told_to_parent(event.run, event.parent))
+            case _:
+                pass
     return effects
 
 
@@ -351,6 +391,7 @@ def _told_of_the_end(run: Run) -> list[Effect]:
         effects.append(TellWorkflow(workflow_of(run.run), run.run, run.outcome))
     if run.request.backfill is not None:
         effects.append(TellBackfill(run.request.backfill, run.run, run.outcome))
+    effects.extend(_told_to_parent(run.run, run.request.parent))
     return effects
 
 
@@ -371,6 +412,9 @@ def pending_of_run(
     if run.finished:
         return _told_of_the_end(run)
     effects: list[Effect] = []
+    if run.round == 1:
+        # Whoever asked for it may have died before that was written down; a round that a person asked for is not the parent's business.
+        effects.extend(_told_to_parent(run.run, run.request.parent))
     advance = needs_advance(run, now) or any(at <= now for at, _ in moments_of_pace(run.pace, run.plan.workflow))
     looked = min(since, now) if since is not None else now - timedelta(seconds=HANDOVER_SECONDS)
     # A map's order differs from process to process; what is handed over first should not.
@@ -516,6 +560,9 @@ def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = 
             moments.append(poll_at(run, name, state, now))
         case Wanting(since=since):
             moments.append(_ever_more_seldom(since, HANDOVER_SECONDS, now))
+        case Asking(expires_at=None):
+            # Nothing but a person can change it.
+            moments.append(now + timedelta(seconds=ASKING_SECONDS))
         case _:
             # Only time can do something to it, and when is known.
             pass
@@ -526,7 +573,7 @@ def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = 
 
 def _tells_by_itself(run: Run, name: JobName) -> bool:
     """Whether its target's events are guaranteed, so that polls are a net and nothing more."""
-    return run.plan.jobs[name].type == "ecs"
+    return run.plan.jobs[name].type in {"ecs", "workflow"}
 
 
 def poll_at(run: Run, name: JobName, state: JobState, after: datetime) -> datetime:

@@ -52,6 +52,10 @@ class NotFound(Rejected):
     """What the request names does not exist."""
 
 
+class NotAllowed(Rejected):
+    """Whoever asks is not one of those who may: say who is."""
+
+
 class TemplateError(RunfoldError):
     """A template or expression cannot be rendered with the values at hand: fail the attempt, say why."""
 

@@ -33,6 +33,17 @@ class _Event(BaseModel):
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+class ParentJob(BaseModel):
+    """The attempt that a run was started for, by a job of type `workflow`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    run: RunId
+    job: JobName
+    attempt: int
+    depth: int
+    """How many runs stand above this one: 1 for the child of a run that is nobody's child."""
+
+
 class RunRequested(_Event):
     """The first event of every run: what is to be done, pinned."""
 
@@ -46,7 +57,7 @@ class RunRequested(_Event):
     """The workflow's version number that this document had."""
     parameters: dict[str, Json] = {}
     """Checked and filled with defaults."""
-    trigger: Literal["manual", "schedule", "backfill", "event"] = "manual"
+    trigger: Literal["manual", "schedule", "backfill", "event", "parent"] = "manual"
     scheduled_at: AwareDatetime | None = None
     interval_start: AwareDatetime | None = None
     interval_end: AwareDatetime | None = None
@@ -68,6 +79,8 @@ class RunRequested(_Event):
     note: str = ""
     backfill: BackfillId | None = None
     """The backfill that it is a part of, which must hear of its end."""
+    parent: ParentJob | None = None
+    """Whose job this run is; that job ends as this run does."""
 
 
 class RunOpened(_Event):
@@ -330,6 +343,44 @@ class JobMarked(_Event):
     reason: str
 
 
+class ApprovalAsked(_Event):
+    """A job that is a person's decision is up: it waits for whoever may decide."""
+
+    type: Literal["ApprovalAsked"] = "ApprovalAsked"
+    job: JobName
+    message: str = ""
+    expires_at: AwareDatetime | None = None
+    """When nobody's decision is waited for any longer; None: never."""
+
+
+class JobApproved(_Event):
+    """A named person, who may, said yes."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["JobApproved"] = "JobApproved"
+    job: JobName
+    by: str
+    reason: str = ""
+
+
+class JobRejected(_Event):
+    """A named person, who may, said no."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["JobRejected"] = "JobRejected"
+    job: JobName
+    by: str
+    reason: str = ""
+
+
+class ApprovalExpired(_Event):
+    """Nobody decided in time; what that means stood in the document."""
+
+    type: Literal["ApprovalExpired"] = "ApprovalExpired"
+    job: JobName
+    outcome: Literal["timed_out", "succeeded", "skipped"]
+
+
 class RunCancelRequested(_Event):
     kind: ClassVar[Kind] = "commanded"
     type: Literal["RunCancelRequested"] = "RunCancelRequested"
@@ -476,6 +527,8 @@ class HeldRunDropped(_Event):
     run: RunId
     by: str = ""
     reason: str = ""
+    parent: ParentJob | None = None
+    """The attempt that it was to run for, and that hears of it."""
 
 
 class TriggerRefused(_Event):
@@ -793,6 +846,10 @@ RunEvent = (
     | JobMarked
     | PlaceWanted
     | PlaceTaken
+    | ApprovalAsked
+    | JobApproved
+    | JobRejected
+    | ApprovalExpired
     | RunCancelRequested
     | RunReopened
     | RunBecameLate

@@ -85,6 +85,11 @@ def triggered_run(workflow: WorkflowName, trigger: str, key: str) -> RunId:
     return RunId(f"{workflow}@t{_short_hash(workflow, trigger, key)[:26].lower()}")
 
 
+def child_run(workflow: WorkflowName, token: Token) -> RunId:
+    """The run that an attempt under this token asks for: asked for twice, it is the same run."""
+    return RunId(f"{workflow}@c{token}")
+
+
 def fresh_run(workflow: WorkflowName, ulid: str) -> RunId:
     return RunId(f"{workflow}@{ulid.lower()}")
 

@@ -142,7 +142,7 @@ class RunRow:
     jobs: Mapping[str, int] = field(default_factory=dict)
     """Number of jobs by status."""
     attention: tuple[str, ...] = ()
-    """What a person should know: `doubt`, `stop_flagged`, `late`, `deadline_missed`."""
+    """What a person should know: `doubt`, `stop_flagged`, `approval`, `late`, `deadline_missed`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cli.commands.keeping import Finding
 from shared.bootstrap.account import Unanswered
 from shared.errors import CorruptStream, InvalidInput, RunfoldError, UnknownEvents
 from shared.settings import Settings
-from shared.workflow.document import EcsJob, EmrJob, SsmJob
+from shared.workflow.document import AnyJob, EcsJob, EmrJob, SsmJob
 
 if TYPE_CHECKING:
     from shared.workflow.document import Workflow
@@ -79,7 +79,7 @@ class Deployment:
     """Physical ids by type."""
     hosts_tag: str
     """Empty: scripts are sent to every managed host."""
-    jobs: list[tuple[str, EcsJob | EmrJob | SsmJob]] = field(default_factory=list)
+    jobs: list[tuple[str, AnyJob]] = field(default_factory=list)
     """Of all live documents, each with its workflow's name."""
     scheduled: int = 0
     """Live documents with a schedule."""

@@ -189,7 +189,7 @@ class Attempt(_Shape):
 
 class Job(_Shape):
     name: str
-    type: Literal["ecs", "emr", "ssm"]
+    type: Literal["ecs", "emr", "ssm", "workflow", "approval"]
     status: str
     reason: str
     after: list[str]
@@ -198,6 +198,8 @@ class Job(_Shape):
     ended_at: Time | None
     duration_seconds: float | None
     retry_at: Time | None
+    expires_at: Time | None = Field(description="Of an approval: when nobody's decision is waited for any longer.")
+    child: str | None = Field(description="Of a job of type workflow: the run that its newest attempt is.")
     marked_by: str
     outputs: dict[str, Any] | None
     files: dict[str, str]
@@ -220,6 +222,18 @@ class Cancelled(_Shape):
     by: str
     reason: str
     at: Time | None
+
+
+class Parent(_Shape):
+    run: str
+    job: str
+    attempt: int
+
+
+class Child(_Shape):
+    job: str
+    attempt: int
+    run: str
 
 
 class Run(_Shape):
@@ -245,6 +259,8 @@ class Run(_Shape):
     cancel: Cancelled | None
     held: Held | None
     attention: list[str]
+    parent: Parent | None = Field(description="The attempt that this run was started for.")
+    children: list[Child] = Field(description="Runs that were started for attempts of its jobs.")
     jobs: list[Job]
 
 

@@ -14,9 +14,9 @@ from shared.errors import InvalidInput, NotFound, Problem
 from shared.ids import BackfillId, Digest, RunId, WorkflowName, keyed_run, workflow_of
 from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
 from shared.usecases.bulk import BulkAct, in_bulk
-from shared.usecases.control import check_files
 from shared.usecases.documents import read_document
 from shared.usecases.queries import FoundRun, is_run
+from shared.usecases.requesting import check_files
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
 from shared.workflow.document import Workflow
 

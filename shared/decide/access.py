@@ -15,6 +15,7 @@ Action = Literal[
     "cancel",
     "rerun",
     "mark",
+    "approve",
     "pause",
     "resume",
     "register",
@@ -30,13 +31,14 @@ NEEDED: Final[Mapping[Action, Role]] = {
     "cancel": "operator",
     "rerun": "operator",
     "mark": "operator",
+    "approve": "viewer",
     "pause": "operator",
     "resume": "operator",
     "register": "author",
     "unregister": "author",
     "administer": "admin",
 }
-"""The least role for each action."""
+"""The least role for each action. Who may approve stands in the document, which may name somebody who only sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,12 @@ class Resource:
 
     workflow: str | None = None
     tags: frozenset[str] = frozenset()
+
+
+def role_on(principal: Principal, resource: Resource) -> Role | None:
+    """The greatest role that the principal has there; None for none."""
+    roles = [grant.role for grant in principal.grants if grant.covers(resource)]
+    return max(roles, key=RANK.__getitem__, default=None)
 
 
 def may(principal: Principal, action: Action, resource: Resource) -> bool:

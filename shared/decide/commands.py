@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from shared.decide.access import Role
 from shared.events import RunRequested
 from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName
 from shared.state.pool import Place
@@ -182,6 +183,18 @@ class MarkJob:
 
 
 @dataclass(frozen=True, slots=True)
+class DecideApproval:
+    """Somebody says yes or no to a job that waits for that."""
+
+    job: JobName
+    verdict: Literal["approved", "rejected"]
+    by: str
+    role: Role | None
+    """The greatest that they have on this workflow."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReopenRun:
     """A new round: the jobs named (or, with `failed`, all that ended badly) and everything that depends on them."""
 
@@ -223,6 +236,7 @@ RunCommand = (
     | CancelRun
     | CancelJob
     | MarkJob
+    | DecideApproval
     | ReopenRun
     | TakePlace
 )

@@ -5,10 +5,19 @@ be later, and by the explanation that names what will happen next.
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from shared.state.run import Backoff, Claimed, Doubted, JobState, Queued, Ready, Submitted, Wanting
-from shared.workflow.document import EcsJob, EmrJob, SsmJob
+from shared.state.run import Asking, Backoff, Claimed, Doubted, JobState, Queued, Ready, Submitted, Wanting
+from shared.workflow.document import AnyJob
 
-What = Literal["retry", "queue_timeout", "start_timeout", "run_timeout", "total_timeout", "flag_stop", "give_up_doubt"]
+What = Literal[
+    "retry",
+    "queue_timeout",
+    "start_timeout",
+    "run_timeout",
+    "total_timeout",
+    "flag_stop",
+    "give_up_doubt",
+    "approval_timeout",
+]
 
 
 class Deadline(NamedTuple):
@@ -16,7 +25,7 @@ class Deadline(NamedTuple):
     what: What
 
 
-def deadlines(state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int) -> list[Deadline]:
+def deadlines(state: JobState, job: AnyJob, round_number: int) -> list[Deadline]:
     """What time will do to this job, unordered; empty when only others can change it."""
     found: list[Deadline] = []
     phase = state.phase
@@ -25,6 +34,10 @@ def deadlines(state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int)
     match phase:
         case Backoff():
             found.append(Deadline(phase.retry_at, "retry"))
+        case Asking(expires_at=expires_at):
+            if expires_at is not None:
+                found.append(Deadline(expires_at, "approval_timeout"))
+            return found
         case Ready() | Wanting():
             _add(found, phase.since, timeouts.queue_minutes, "queue_timeout")
         case Queued() | Claimed() | Submitted() | Doubted():
@@ -51,9 +64,7 @@ def deadlines(state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int)
     return found
 
 
-def total_deadline(
-    state: JobState, job: EcsJob | EmrJob | SsmJob, round_number: int, queued_at: datetime | None
-) -> datetime | None:
+def total_deadline(state: JobState, job: AnyJob, round_number: int, queued_at: datetime | None) -> datetime | None:
     """When the job has taken too long over all attempts of this round, of which one was queued at `queued_at`."""
     if job.timeouts.total_minutes is None:
         return None

@@ -12,11 +12,13 @@ from typing import Literal, assert_never
 
 from shared import template
 from shared.decide import waits
+from shared.decide.approvals import approvers, expires_at, may_decide
 from shared.decide.commands import (
     Advance,
     AskAgain,
     CancelJob,
     CancelRun,
+    DecideApproval,
     MarkJob,
     PostponeStart,
     RecordClaim,
@@ -38,8 +40,10 @@ from shared.decide.lateness import lateness_events
 from shared.decide.outputs import is_text, unfit
 from shared.decide.places import ask_for_places, take_place, want_place
 from shared.decide.retrying import retry_at
-from shared.errors import NotFound, Rejected, TemplateError
+from shared.errors import NotAllowed, NotFound, Rejected, TemplateError
 from shared.events import (
+    ApprovalAsked,
+    ApprovalExpired,
     AttemptCancelled,
     AttemptClaimed,
     AttemptDoubted,
@@ -50,7 +54,9 @@ from shared.events import (
     AttemptSucceeded,
     ClaimReleased,
     Event,
+    JobApproved,
     JobMarked,
+    JobRejected,
     JobSettled,
     JobsReady,
     LateReported,
@@ -68,6 +74,7 @@ from shared.ids import JobName
 from shared.secrecy import secret_places, secrets_in, without_secrets
 from shared.state.run import (
     BAD_OUTCOMES,
+    Asking,
     Attempt,
     Backoff,
     Claimed,
@@ -88,7 +95,7 @@ from shared.state.run import (
     reopened_jobs,
 )
 from shared.state.waits import WHOLE_RUN
-from shared.workflow.document import EcsJob, EmrJob, FailureClass, Outcome, SsmJob
+from shared.workflow.document import AnyJob, ApprovalJob, FailureClass, Outcome
 from shared.workflow.syntax import path_of
 
 SLICE = 300
@@ -199,6 +206,8 @@ def decide_on(draft: RunDraft, command: RunCommand) -> None:
             _cancel_job(draft, command)
         case MarkJob():
             _mark(draft, command)
+        case DecideApproval():
+            _decide_approval(draft, command)
         case ReopenRun():
             _reopen(draft, command)
         case TakePlace():
@@ -247,7 +256,7 @@ def _cancel_job(draft: RunDraft, command: CancelJob) -> None:
             if outcome == "cancelled":
                 return
             raise Rejected(f"{command.job} has ended already: {outcome}")
-        case Waiting() | Wanting() | Ready() | Backoff():
+        case Waiting() | Wanting() | Ready() | Backoff() | Asking():
             reason = f"cancelled by {command.by}" + (f": {command.reason}" if command.reason else "")
             draft.emit(JobSettled(job=command.job, outcome="cancelled", reason=_short(reason)))
             _advance(draft)
@@ -261,6 +270,12 @@ def _mark(draft: RunDraft, command: MarkJob) -> None:
         raise Rejected("marking a job needs a person's name and a reason")
     state = _job(draft, command.job)
     phase = state.phase
+    document_job = _document_job(draft, command.job)
+    if isinstance(document_job, ApprovalJob) and command.outcome == "succeeded":
+        raise Rejected(
+            f"{command.job} is an approval, which is for {approvers(document_job)} to give: `runfold approve`; where it was "
+            "refused or came too late, `runfold rerun` asks again"
+        )
     if isinstance(phase, Queued | Claimed | Submitted) and (phase.stop is None or phase.stop.flagged_at is None):
         raise Rejected(
             f"{command.job} is under way (attempt {phase.attempt}): cancel it first; it can be marked when it has ended, or "
@@ -281,6 +296,31 @@ def _mark(draft: RunDraft, command: MarkJob) -> None:
             )
         )
     _advance(draft)
+
+
+def _decide_approval(draft: RunDraft, command: DecideApproval) -> None:
+    phase = _job(draft, command.job).phase
+    job = _document_job(draft, command.job)
+    if not isinstance(job, ApprovalJob):
+        raise Rejected(f"{command.job} is no approval: nobody is asked about it")
+    if not may_decide(job, command.by, command.role):
+        raise NotAllowed(f"{command.job} is for {approvers(job)} to decide")
+    match phase:
+        case Asking(expires_at=until) if until is not None and until <= draft.now:
+            # What that means is decided at the next look at the run, by the same rule whoever comes too late.
+            raise Rejected(f"the time to decide on {command.job} ended at {until:%Y-%m-%d %H:%M:%S} UTC")
+        case Asking():
+            reason = _short(command.reason)
+            if command.verdict == "approved":
+                draft.emit(JobApproved(job=command.job, by=command.by, reason=reason))
+            else:
+                draft.emit(JobRejected(job=command.job, by=command.by, reason=reason))
+            _advance(draft)
+        case Done(outcome=outcome, reason=reason):
+            if outcome != ("succeeded" if command.verdict == "approved" else "failed"):
+                raise Rejected(f"{command.job} has ended already: {outcome}" + (f" ({reason})" if reason else ""))
+        case _:
+            raise Rejected(f"{command.job} does not wait for a decision yet: jobs before it have not ended")
 
 
 def _reopen(draft: RunDraft, command: ReopenRun) -> None:
@@ -760,6 +800,8 @@ def _look_at_the_time(draft: RunDraft) -> None:
             case "flag_stop":
                 assert isinstance(phase, Queued | Claimed | Submitted | Doubted)
                 draft.emit(StopFlagged(job=name, attempt=phase.attempt, reason="the stop was never confirmed"))
+            case "approval_timeout":
+                _expire(draft, name)
             case "give_up_doubt":
                 assert isinstance(phase, Doubted)
                 _give_up(draft, name, phase)
@@ -775,10 +817,22 @@ def _look_at_the_time(draft: RunDraft) -> None:
         draft.emit(JobsReady(jobs=tuple(again)))
 
 
+def _expire(draft: RunDraft, name: JobName) -> None:
+    job = _document_job(draft, name)
+    assert isinstance(job, ApprovalJob)
+    match job.on_timeout:
+        case "fail":
+            draft.emit(ApprovalExpired(job=name, outcome="timed_out"))
+        case "approve":
+            draft.emit(ApprovalExpired(job=name, outcome="succeeded"))
+        case "skip":
+            draft.emit(ApprovalExpired(job=name, outcome="skipped"))
+
+
 def _urgency(deadline: Deadline) -> tuple[int, datetime]:
     """Of several moments that have passed, the one that makes the others pointless goes first: no retry of what is out of time."""
     match deadline.what:
-        case "give_up_doubt":
+        case "give_up_doubt" | "approval_timeout":
             return (0, deadline.at)
         case "queue_timeout" | "start_timeout" | "run_timeout" | "total_timeout":
             return (1, deadline.at)
@@ -839,6 +893,8 @@ def _settle(draft: RunDraft) -> None:
             continue
         if verdict is not None:
             draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1], WHY_MAX)))
+        elif isinstance(job := _document_job(draft, name), ApprovalJob):
+            _ask_for_approval(draft, name, job)
         elif want_place(draft, name):
             pass
         elif (
@@ -852,6 +908,18 @@ def _settle(draft: RunDraft) -> None:
             waiting_for_place.append(name)
     if waiting_for_place:
         draft.emit(JobsReady(jobs=tuple(waiting_for_place)))
+
+
+def _ask_for_approval(draft: RunDraft, name: JobName, job: ApprovalJob) -> None:
+    fold = draft.fold
+    assert fold.run is not None
+    context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name)
+    try:
+        message = _short(template.render_text(job.message, context))
+    except TemplateError as error:
+        draft.emit(JobSettled(job=name, outcome="failed", reason=_short(f"`message` cannot be rendered: {error}")))
+        return
+    draft.emit(ApprovalAsked(job=name, message=message, expires_at=expires_at(job, draft.now)))
 
 
 def _fill_places(draft: RunDraft) -> None:
@@ -888,7 +956,7 @@ def _go_on_cancelling(draft: RunDraft) -> None:
             return
         phase = fold.jobs[name].phase
         match phase:
-            case Waiting() | Wanting() | Ready() | Backoff():
+            case Waiting() | Wanting() | Ready() | Backoff() | Asking():
                 draft.emit(JobSettled(job=name, outcome="cancelled", reason=why))
             case Queued() | Claimed() | Submitted() | Doubted():
                 if phase.stop is None or phase.stop.cause == "timeout":
@@ -964,7 +1032,7 @@ def _first_upstream(draft: RunDraft, name: JobName, outcomes: frozenset[str]) ->
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _document_job(draft: RunDraft, name: JobName) -> EcsJob | EmrJob | SsmJob:
+def _document_job(draft: RunDraft, name: JobName) -> AnyJob:
     return draft.fold.plan.jobs[name]
 
 

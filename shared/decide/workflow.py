@@ -161,8 +161,11 @@ def decide_workflow_on(draft: WorkflowDraft, command: WorkflowCommand) -> None:
             for event in refused(draft.registered, command):
                 draft.emit(event)
         case DropHeldRun():
-            if any(one.run == command.run for one in draft.registered.held):
-                draft.emit(HeldRunDropped(run=command.run, by=command.by, reason=_short(command.reason)))
+            for held in draft.registered.held:
+                if held.run == command.run:
+                    reason = _short(command.reason)
+                    draft.emit(HeldRunDropped(run=held.run, by=command.by, reason=reason, parent=held.request.parent))
+                    break
         case ReleaseRun():
             holder = draft.registered.holders.get(command.run)
             if holder is not None:
@@ -451,7 +454,7 @@ def _let_in(draft: WorkflowDraft) -> None:
         state = draft.registered
         event: Event
         if state.live is None:
-            event = HeldRunDropped(run=held.run, reason="the workflow was unregistered")
+            event = HeldRunDropped(run=held.run, reason="the workflow was unregistered", parent=held.request.parent)
         else:
             limit = limit_of(draft.document())
             if limit is not None and len(state.holders) >= limit:

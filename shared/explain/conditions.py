@@ -15,6 +15,7 @@ Code = Literal[
     "pool",
     "about_to_start",
     "backoff",
+    "approval",
     "cancelling",
     # An attempt under way.
     "queued",

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from shared.decide.approvals import approvers
 from shared.decide.deadlines import deadlines
 from shared.decide.retrying import budget_of
 from shared.errors import NotFound
@@ -22,6 +23,7 @@ from shared.ids import JobName, PoolName
 from shared.state.pool import NoPool
 from shared.state.run import (
     BAD_OUTCOMES,
+    Asking,
     Backoff,
     Claimed,
     Done,
@@ -37,6 +39,7 @@ from shared.state.run import (
     Wanting,
 )
 from shared.state.workflow import WorkflowState
+from shared.workflow.document import ApprovalJob
 
 WAITS_MAX = 20
 """Jobs waited for that get a condition of their own; the others are named together."""
@@ -94,7 +97,7 @@ class Look:
         match phase:
             case Done():
                 return [self._done(name, state, phase, deep)]
-            case Waiting() | Wanting() | Ready() | Backoff() if self.run.cancel is not None:
+            case Waiting() | Wanting() | Ready() | Backoff() | Asking() if self.run.cancel is not None:
                 return [self.cancelling(name)]
             case Waiting():
                 return self._waiting(name, phase, deep)
@@ -107,6 +110,8 @@ class Look:
                 return [self._ready_for_place(name, phase)]
             case Backoff():
                 return self._backoff(name, state, phase)
+            case Asking():
+                return [self._asking(name, phase)]
             case Queued() | Claimed() | Submitted() | Doubted():
                 stop = [self._stopping(name, phase, phase.stop)] if phase.stop is not None else []
                 return [*stop, self._under_way(name, phase)]
@@ -238,6 +243,17 @@ class Look:
             found.append(self.no_place(name, phase.since, self._ahead_of(name)))
         return found
 
+    def _asking(self, name: JobName, phase: Asking) -> Condition:
+        job = self.run.plan.jobs[name]
+        assert isinstance(job, ApprovalJob)
+        text = f"{name} waits for the decision of {approvers(job)} since {time_of(phase.since)}"
+        text += f": {phase.message.rstrip('.')}." if phase.message else "."
+        clears = f"runfold approve {self.run.run} {name}, or runfold reject {self.run.run} {name} --reason WHY"
+        if phase.expires_at is not None:
+            text += f" After {time_of(phase.expires_at)} {_ON_TIMEOUT[job.on_timeout]}."
+            clears += f"; at the latest at {time_of(phase.expires_at)}"
+        return Condition("approval", name, text, since=phase.since, clears=clears, clears_at=phase.expires_at)
+
     # An attempt under way.
 
     def _under_way(self, name: JobName, phase: Open) -> Condition:
@@ -272,6 +288,17 @@ class Look:
                     since=phase.claimed_at,
                     clears="when the target accepts it, or it is looked for",
                     clears_at=phase.send_before,
+                )
+            case Submitted() if self.run.plan.jobs[name].type == "workflow":
+                code: Code = "submitted" if phase.started_at is None else "running"
+                began = "" if phase.started_at is None else f", which began at {time_of(phase.started_at)}"
+                return Condition(
+                    code,
+                    name,
+                    f"Attempt {number} of {name} is the run {phase.handle}{began}.{last}",
+                    since=phase.started_at or phase.submitted_at,
+                    clears=f"when {phase.handle} ends",
+                    holders=(phase.handle,),
                 )
             case Submitted(started_at=None):
                 return Condition(
@@ -507,6 +534,11 @@ class Look:
         return roots
 
 
+_ON_TIMEOUT = {
+    "fail": "it counts as failed",
+    "approve": "it counts as approved",
+    "skip": "it is skipped",
+}
 _ENDED = {
     "upstream_failed": "did not run",
     "timed_out": "timed out",
@@ -545,5 +577,7 @@ def _status(state: JobState) -> str:
             return f"in doubt (attempt {attempt})"
         case Backoff(retry_at=retry_at):
             return f"in backoff until {time_of(retry_at)}"
+        case Asking():
+            return "waiting for a person's decision"
         case Done(outcome=outcome):
             return outcome

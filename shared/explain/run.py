@@ -24,6 +24,7 @@ _SECOND = timedelta(seconds=1)
 _PRESSING = (
     "doubt",
     "stop_unconfirmed",
+    "approval",
     "backoff",
     "claimed",
     "queued",

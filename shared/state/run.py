@@ -9,13 +9,15 @@ decision led to stands in the event.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from immutables import Map, MapMutation
 
 from shared.errors import CorruptStream, UnknownEvents
 from shared.events import (
+    ApprovalAsked,
+    ApprovalExpired,
     AttemptCancelled,
     AttemptClaimed,
     AttemptDoubted,
@@ -27,7 +29,9 @@ from shared.events import (
     ClaimReleased,
     DeadlineMissed,
     Event,
+    JobApproved,
     JobMarked,
+    JobRejected,
     JobSettled,
     JobsReady,
     LateReported,
@@ -196,6 +200,15 @@ class Backoff:
 
 
 @record(frozen=True, slots=True)
+class Asking:
+    """Waits for a person's decision, and holds no place."""
+
+    since: datetime
+    message: str
+    expires_at: datetime | None = None
+
+
+@record(frozen=True, slots=True)
 class Done:
     """Ended, for this round."""
 
@@ -208,7 +221,7 @@ class Done:
 Open = Queued | Claimed | Submitted | Doubted
 """Attempts under way: they hold a place."""
 _OPEN = (Queued, Claimed, Submitted, Doubted)
-Phase = Waiting | Wanting | Ready | Open | Backoff | Done
+Phase = Waiting | Wanting | Ready | Open | Backoff | Asking | Done
 
 
 @record(frozen=True, slots=True)
@@ -267,6 +280,8 @@ class JobState:
                 return "doubt"
             case Backoff():
                 return "backoff"
+            case Asking():
+                return "approval"
             case Done(outcome=outcome):
                 return outcome
 
@@ -306,7 +321,7 @@ class Run:
     """Of the newest commit."""
     jobs: "Map[JobName, JobState]"
     live: "Map[JobName, bool]"
-    """Jobs with an attempt under way, in backoff, or ready with a bound on that: those that time can do something to."""
+    """Jobs with an attempt under way, in backoff, before a person, or ready with a bound on that: those that time can do something to."""
     unsettled: Ranks
     """Jobs whose `after` have all ended and that have no decision yet."""
     ready: Ranks
@@ -331,6 +346,8 @@ class Run:
     """Attempts in doubt."""
     stopping: int = 0
     """Attempts under way that a person, or the run's cancellation, wants to end."""
+    asking: int = 0
+    """Jobs that wait for a person's decision."""
     removed: "Map[JobName, tuple[Attempt, ...]]" = Map()  # noqa: RUF009  (immutable)
     """Attempts of jobs that a newer document does not have: should one come back, its attempts are numbered on from these."""
     gates: waits.Gates = Map()  # noqa: RUF009  (immutable)
@@ -408,6 +425,7 @@ class RunFold:
         self.flagged = run.flagged
         self.doubted = run.doubted
         self.stopping = run.stopping
+        self.asking = run.asking
         self.removed = run.removed
         self.gates = run.gates
         self.pools = run.pools
@@ -441,6 +459,7 @@ class RunFold:
             flagged=self.flagged,
             doubted=self.doubted,
             stopping=self.stopping,
+            asking=self.asking,
             removed=self.removed,
             gates=self.gates,
             pools=self.pools,
@@ -644,7 +663,7 @@ class RunFold:
 
     def _settled(self, event: JobSettled, at: datetime) -> None:
         state = self._get(event.job)
-        if not isinstance(state.phase, Waiting | Wanting | Ready | Backoff):
+        if not isinstance(state.phase, Waiting | Wanting | Ready | Backoff | Asking):
             raise _impossible(event, event.job, state.phase)
         self._end(event.job, state, Done(event.outcome, at, event.reason))
 
@@ -866,8 +885,36 @@ class RunFold:
                     phase, "abandoned", at, None, None, None, None, event.reason, assumed=True
                 )
                 self._end(event.job, replace(state, attempts=(*state.attempts, attempt)), done)
-            case Waiting() | Wanting() | Ready() | Backoff():
+            case Waiting() | Wanting() | Ready() | Backoff() | Asking():
                 self._end(event.job, state, done)
+
+    def _approval_asked(self, event: ApprovalAsked, at: datetime) -> None:
+        state = self._get(event.job)
+        if not isinstance(state.phase, Waiting) or state.phase.remaining:
+            raise _impossible(event, event.job, state.phase)
+        self._take(self.plan.rank[event.job])
+        self._put(event.job, state, Asking(at, event.message, event.expires_at))
+        self.live[event.job] = True
+        self.asking += 1
+
+    def _approved(self, event: JobApproved, at: datetime) -> None:
+        self._decided(event, Done("succeeded", at, event.reason), by=event.by)
+
+    def _rejected(self, event: JobRejected, at: datetime) -> None:
+        reason = f"rejected by {event.by}" + (f": {event.reason}" if event.reason else "")
+        self._decided(event, Done("failed", at, reason), by=event.by)
+
+    def _expired(self, event: ApprovalExpired, at: datetime) -> None:
+        self._decided(event, Done(event.outcome, at, "nobody decided in time"), by="")
+
+    def _decided(self, event: JobApproved | JobRejected | ApprovalExpired, done: Done, *, by: str) -> None:
+        state = self._get(event.job)
+        if not isinstance(state.phase, Asking):
+            raise _impossible(event, event.job, state.phase)
+        if done.outcome == "succeeded":
+            outputs = {"approved_by": by, "at": _instant(done.at), "reason": done.reason}
+            state = replace(state, outputs=outputs)
+        self._end(event.job, state, done)
 
     def _cancel_requested(self, event: RunCancelRequested, at: datetime) -> None:
         if self.cancel is not None:
@@ -930,6 +977,7 @@ class RunFold:
         self.doubted = 0
         self.stopping = 0
         self.pools = Map()
+        self.asking = 0
         if event.request:
             self.reopen_requests |= {event.request}
         if event.parameters is not None:
@@ -1027,6 +1075,8 @@ class RunFold:
             self._leave(state.phase)
         else:
             self._take(self.plan.rank[name])
+            if isinstance(state.phase, Asking):
+                self.asking -= 1
         self._leave_pool(name, state.phase)
         self.live.pop(name, None)
         self._put(name, state, done)
@@ -1089,6 +1139,10 @@ def _counted_as(outcome: Outcome) -> Literal["succeeded", "failed", "skipped"]:
     return "failed"
 
 
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _impossible(event: Event, job: JobName, phase: Phase) -> CorruptStream:
     return CorruptStream(f"{event.type} cannot follow {type(phase).__name__} for job {job}")
 
@@ -1119,6 +1173,10 @@ _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     JobMarked: RunFold._marked,
     PlaceWanted: RunFold._place_wanted,
     PlaceTaken: RunFold._place_taken,
+    ApprovalAsked: RunFold._approval_asked,
+    JobApproved: RunFold._approved,
+    JobRejected: RunFold._rejected,
+    ApprovalExpired: RunFold._expired,
     RunCancelRequested: RunFold._cancel_requested,
     RunReopened: RunFold._reopened,
     RunBecameLate: RunFold._became_late,

@@ -20,6 +20,7 @@ from shared.ids import Digest, Handle, JobName, PoolName, RunId, WorkflowName
 from shared.state.lateness import Pace
 from shared.state.ranks import EMPTY, Ranks, add
 from shared.state.run import (
+    Asking,
     Attempt,
     Backoff,
     Cancel,
@@ -62,6 +63,7 @@ class _RunBody:
     submitted: dict[JobName, Submitted]
     doubted: dict[JobName, Doubted]
     backoff: dict[JobName, Backoff]
+    asking: dict[JobName, Asking]
     done: dict[JobName, Done]
     attempts: dict[JobName, tuple[Attempt, ...]]
     outputs: dict[JobName, Mapping[str, Any]]
@@ -123,6 +125,7 @@ def dump(state: Run) -> bytes:
     submitted: dict[JobName, Submitted] = {}
     doubted: dict[JobName, Doubted] = {}
     backoff: dict[JobName, Backoff] = {}
+    asking: dict[JobName, Asking] = {}
     done: dict[JobName, Done] = {}
     attempts: dict[JobName, tuple[Attempt, ...]] = {}
     outputs: dict[JobName, Mapping[str, Any]] = {}
@@ -147,6 +150,8 @@ def dump(state: Run) -> bytes:
                 doubted[name] = phase
             case Backoff() as phase:
                 backoff[name] = phase
+            case Asking() as phase:
+                asking[name] = phase
             case Done() as phase:
                 done[name] = phase
         if job.attempts:
@@ -172,6 +177,7 @@ def dump(state: Run) -> bytes:
         submitted=submitted,
         doubted=doubted,
         backoff=backoff,
+        asking=asking,
         done=done,
         attempts=attempts,
         outputs=outputs,
@@ -211,6 +217,7 @@ def load(body: bytes, plans: Plans) -> Run:
         read.submitted,
         read.doubted,
         read.backoff,
+        read.asking,
         read.done,
     )
     jobs = Map[JobName, JobState]().mutate()
@@ -261,6 +268,7 @@ def load(body: bytes, plans: Plans) -> Run:
         flagged=read.flagged,
         doubted=read.doubts,
         stopping=read.stopping,
+        asking=len(read.asking),
         removed=Map(read.removed),
         gates=Map(read.gates),
         pools=_pools(jobs.finish(), plan),

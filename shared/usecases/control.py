@@ -2,7 +2,7 @@
 refuse them stand in `decide/`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -11,7 +11,6 @@ from typing import Any, Literal
 from shared.decide.backfill import asked_range
 from shared.decide.commands import (
     AcceptDocument,
-    AdmitRun,
     CancelBackfill,
     CancelJob,
     CancelRun,
@@ -24,12 +23,11 @@ from shared.decide.commands import (
     RemoveDocument,
     ReopenRun,
     RequestBackfill,
-    RequestRun,
     ResumeBackfill,
     ResumeWorkflow,
     UnregisterWorkflow,
 )
-from shared.errors import InvalidInput, NotFound, Problem, Rejected
+from shared.errors import InvalidInput, NotFound, Rejected
 from shared.events import RunRequested
 from shared.ids import (
     BackfillId,
@@ -57,7 +55,9 @@ from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.calendars import RegisteredCalendar, register_calendar, unknown_calendars
+from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_any, read_document
+from shared.usecases.requesting import Requested, ask_for, check_files
 from shared.usecases.transact import Transact
 from shared.usecases.triggers import check_no_ring
 from shared.workflow.calendar import Calendar
@@ -78,14 +78,6 @@ class Registered:
     """False when this very document was live already."""
     differences: tuple[str, ...]
     """What is new against the version before, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    run: RunId
-    held: bool
-    """Whether it waits for a limit of its workflow."""
-    new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +128,9 @@ class Control:
         return self._make_live(workflow, version.document, by=by, source=f"version {number}")
 
     def _make_live(self, workflow: WorkflowName, digest: Digest, *, by: str, source: str) -> Registered:
+        problems = circles(self._transact.loader.plans(digest).workflow, self._live_or_none)
+        if problems:
+            raise InvalidInput(problems)
         stream = workflow_stream(workflow)
         before = self._transact.current(stream).state
         old = before.live if isinstance(before, WorkflowState) else None
@@ -164,6 +159,12 @@ class Control:
 
     def resume(self, workflow: WorkflowName, *, by: str) -> None:
         self._to_workflow(workflow, ResumeWorkflow(by), by)
+
+    def _live_or_none(self, workflow: WorkflowName) -> Workflow | None:
+        state = self._transact.current(workflow_stream(workflow)).state
+        if not isinstance(state, WorkflowState) or state.live is None:
+            return None
+        return self._transact.loader.plans(state.live.document).workflow
 
     def live_document(self, workflow: WorkflowName) -> Workflow:
         """`Rejected` when it was unregistered."""
@@ -236,7 +237,6 @@ class Control:
         values = fill(document.parameters, parameters)
         check_files(document, files or {})
         run = keyed_run(workflow, key) if key else fresh_run(workflow, self._new_id())
-        limited = document.overlap != "allow" or document.max_active_runs is not None
         request = RunRequested(
             run=run,
             workflow=workflow,
@@ -246,19 +246,10 @@ class Control:
             start_after=start_after,
             previous_success_at=state.previous_success_at,
             files=dict(files or {}),
-            admitted=limited,
             requested_by=by,
             note=without_secrets(note),
         )
-        if isinstance(self._transact.current(run_stream(run)).state, Run):
-            return Requested(run, held=False, new=False)
-        if not limited:
-            decided = self._transact(run_stream(run), RequestRun(request), by=by, cause=f"request:{run}")
-            return Requested(run, held=False, new=bool(decided.events))
-        decided = self._transact(workflow_stream(workflow), AdmitRun(request), by=by, cause=f"request:{run}")
-        after = decided.loaded.state
-        assert isinstance(after, WorkflowState)
-        return Requested(run, held=any(one.run == run for one in after.held), new=bool(decided.events))
+        return ask_for(self._transact, request, by=by)
 
     def cancel(self, run: RunId, *, by: str, reason: str = "", job: JobName | None = None) -> None:
         """Ask a run, or one job of it, to end; a run that waits for its workflow's limit is dropped."""
@@ -430,18 +421,3 @@ def _other_parameters(run: Run, document: Workflow) -> dict[str, Any] | None:
         hint = f"the run was asked for under another document: ask for a new one, `runfold run {run.request.workflow}`"
         raise InvalidInput([replace(problem, hint=hint) for problem in error.problems]) from None
     return None if values == has else values
-
-
-def check_files(document: Workflow, files: Collection[str]) -> None:
-    """Whether these are the names of the files that a run must be given. `InvalidInput` with every problem."""
-    wanted = {given.upload for job in document.jobs for given in job.inputs if given.upload is not None}
-    problems = [
-        Problem(f"files.{name}", "the run needs this file", "give it: `runfold run --file NAME=PATH`, or `files`")
-        for name in sorted(wanted - set(files))
-    ]
-    problems += [
-        Problem(f"files.{name}", "no job of this workflow takes a file of this name")
-        for name in sorted(set(files) - wanted)
-    ]
-    if problems:
-        raise InvalidInput(problems)

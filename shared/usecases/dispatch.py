@@ -26,12 +26,13 @@ from shared.decide.commands import (
     RunCommand,
 )
 from shared.decide.run import PAYLOAD_BYTES_MAX
-from shared.effects import ObserveAttempt, StartAttempt, StopAttempt
+from shared.effects import ObserveAttempt, StartAttempt, StopAttempt, TellParent
 from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable, TemplateError
 from shared.ids import Handle, JobName, RunId, attempt_token, run_stream
 from shared.ports import Executor, Reference, Report
 from shared.secrecy import secret_places
 from shared.state.run import Claimed, Doubted, NotRequested, Open, Queued, Run, Submitted
+from shared.usecases.children import ChildRuns
 from shared.usecases.rendering import Renderer, outputs_of
 from shared.usecases.transact import Transact
 from shared.workflow.syntax import path_of
@@ -72,6 +73,7 @@ class Dispatch:
         self._restored = restored
         self._transact = transact
         self._executors = executors
+        self._children = ChildRuns(transact)
         self._render = Renderer()
         self._now = now
         self._claimer = claimer
@@ -96,7 +98,7 @@ class Dispatch:
             return []
         if isinstance(phase, Queued) and phase.not_before is not None and phase.not_before > self._now():
             return []
-        executor = self._executors[run.plan.jobs[effect.job].type]
+        executor = self._executor(run.plan.jobs[effect.job].type)
         if not _may_start(phase, executor, looked=looked_at is not None):
             return []
         window = executor.token_seconds
@@ -134,6 +136,9 @@ class Dispatch:
             if executor.takes_token:
                 return [(run.run, RecordUnheard(effect.job, effect.attempt, RELEASE_RETRY_SECONDS))]
             return [(run.run, RecordSilence(effect.job, effect.attempt, str(error), self._claimer))]
+        if executor is self._children:
+            # How it is can be told at once: it may run already, or be nobody's to wait for.
+            return self.tell_parent(TellParent(run.run, effect.job, effect.attempt, RunId(handle)))
         return [(run.run, self._accepted(effect, executor, handle))]
 
     def _after_the_window(self, run: Run, effect: StartAttempt, phase: Open, executor: Executor) -> list[Learnt]:
@@ -159,7 +164,7 @@ class Dispatch:
         if run is None or effect.job not in run.plan.jobs:
             return []
         job = run.plan.jobs[effect.job]
-        executor = self._executors[job.type]
+        executor = self._executor(job.type)
         if effect.handle is not None:
             stray = Reference(
                 attempt_token(run.run, effect.job, effect.attempt), run.run, effect.job, effect.attempt, effect.handle
@@ -207,13 +212,23 @@ class Dispatch:
         learnt: list[Learnt] = []
         for kind, references in by_kind.items():
             looked_at = self._now()
-            reports = self._executors[kind].observe(references)
+            reports = self._executor(kind).observe(references)
             for report in reports:
                 phase = _phase(self._run(report.run), report.job, report.attempt)
                 if not (report.cut_short and _may_still_be_sent(phase, self._now())):
                     learnt.append(self.report(report, looked_at))
             learnt.extend(self._ask_again([report for report in reports if report.status == "missing"], looked_at))
         return learnt
+
+    def tell_parent(self, effect: TellParent) -> list[Learnt]:
+        """What is to be said of a child to the run that it was started for, even if that has given it up."""
+        token = attempt_token(effect.run, effect.job, effect.attempt)
+        reference = Reference(token, effect.run, effect.job, effect.attempt, Handle(effect.child))
+        return [self.report(one) for one in self._children.observe([reference])]
+
+    def _executor(self, kind: str) -> Executor:
+        """A job of type `workflow` is a run of this very engine, wherever that is."""
+        return self._children if kind == "workflow" else self._executors[kind]
 
     def report(self, report: Report, looked_at: datetime | None = None) -> Learnt:
         """A target's own words as a command. What was looked for and not everywhere tells nothing, so that it ends nothing.
@@ -242,7 +257,7 @@ class Dispatch:
             phase = _phase(run, report.job, report.attempt)
             if run is None or not isinstance(phase, Doubted) or phase.handle is not None or phase.policy == "ask":
                 continue
-            executor = self._executors[run.plan.jobs[report.job].type]
+            executor = self._executor(run.plan.jobs[report.job].type)
             window = executor.token_seconds
             if not executor.takes_token or window is None:
                 learnt.extend(self._start(StartAttempt(report.run, report.job, report.attempt), looked_at=looked_at))

@@ -16,8 +16,8 @@ from shared import template
 from shared.errors import InvalidInput, Problem
 from shared.usecases.rendering import TEMPLATED
 from shared.workflow.calendar import Calendar, read_calendar
-from shared.workflow.checks import WHEN_KEYWORDS, AnyJob, ssm_reference
-from shared.workflow.document import SsmJob, Workflow
+from shared.workflow.checks import WHEN_KEYWORDS, ssm_reference
+from shared.workflow.document import AnyJob, SsmJob, Workflow
 from shared.workflow.nearest import shown
 from shared.workflow.reading import Examined, examine
 from shared.workflow.syntax import PROBLEMS_MAX, bounded

@@ -55,6 +55,7 @@ from shared.state.pool import NoPool, PoolState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
 from shared.usecases.backfills import rehearse
+from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.triggers import check_no_ring
@@ -238,6 +239,8 @@ class Queries:
         """What registering this document would do. `InvalidInput` with every problem."""
         document = read_document(data, name=name)
         check_no_ring(self._loader, document)
+        if problems := circles(document, self._live_or_none):
+            raise InvalidInput(problems)
         state = self._load(workflow_stream(WorkflowName(document.name))).state
         due = (
             schedule.upcoming(document.schedule, self._now(), min(instants, INSTANTS_MAX))
@@ -252,6 +255,12 @@ class Queries:
         change: Literal["again", "unchanged", "changed"]
         change = "again" if state.live is None else "unchanged" if same else "changed"
         return Planned(document, change, state, differences, tuple(due))
+
+    def _live_or_none(self, workflow: WorkflowName) -> Workflow | None:
+        state = self._load(workflow_stream(workflow)).state
+        if not isinstance(state, WorkflowState) or state.live is None:
+            return None
+        return self._loader.plans(state.live.document).workflow
 
     def workflows(self, sees: Sees | None, *, cursor: str, limit: int) -> tuple[list[WorkflowRow], str]:
         """By name, and the next page's cursor, empty at the end. `sees`: None for whoever sees everything."""

@@ -12,14 +12,18 @@ from shared.errors import TemplateError
 from shared.ids import Digest, JobName, attempt_token
 from shared.ports import Request
 from shared.state.run import JobState, Run
-from shared.workflow.document import EcsJob, EmrJob, Input, SsmJob
+from shared.workflow.document import AnyJob, EcsJob, Input
 
 TEMPLATED: dict[str, tuple[str, ...]] = {
     "ecs": ("image", "command", "entry_point", "environment"),
     "emr": ("cluster", "cluster_id", "steps", "environment"),
     "ssm": ("host", "hosts", "script", "args", "environment", "working_directory"),
+    "workflow": ("parameters",),
+    "approval": ("message",),
 }
 """The fields whose strings are templates. A host's `commands` are not: values reach a shell as arguments, never as its text."""
+_TREES = frozenset({"cluster", "parameters"})
+"""Fields that are JSON with types of their own; everything else ends as text in an argument or a variable."""
 _NOT_FOR_TARGETS = frozenset(
     {"name", "description", "after", "when", "retry", "timeouts", "priority", "doubt", "inputs", "outputs", "waits_for"}
 )
@@ -53,7 +57,7 @@ class Renderer:
             outputs=outputs_of(job),
         )
 
-    def _body(self, digest: Digest, name: JobName, job: EcsJob | EmrJob | SsmJob) -> tuple[dict[str, Any], bool]:
+    def _body(self, digest: Digest, name: JobName, job: AnyJob) -> tuple[dict[str, Any], bool]:
         key = (digest, name)
         kept = self._bodies.get(key)
         if kept is None:
@@ -68,7 +72,7 @@ class Renderer:
         return kept
 
 
-def outputs_of(job: EcsJob | EmrJob | SsmJob) -> tuple[Mapping[str, Any], ...]:
+def outputs_of(job: AnyJob) -> tuple[Mapping[str, Any], ...]:
     return tuple({"path": one.path, "save": one.save, "optional": one.optional} for one in job.outputs)
 
 
@@ -77,8 +81,7 @@ def _rendered(body: dict[str, Any], context: Mapping[str, object]) -> dict[str, 
     for field in TEMPLATED[body["type"]]:
         if field not in body:
             continue
-        # A cluster request is JSON with types of its own; everything else ends as text in an argument or a variable.
-        if field == "cluster":
+        if field in _TREES:
             rendered[field] = template.render_tree(body[field], context, path=field)
         else:
             rendered[field] = _texts(body[field], context)
@@ -109,9 +112,7 @@ def _has_template(value: Any) -> bool:
             return False
 
 
-def _resolved(
-    run: Run, job: EcsJob | EmrJob | SsmJob, given: Input, context: Mapping[str, object]
-) -> Mapping[str, Any]:
+def _resolved(run: Run, job: AnyJob, given: Input, context: Mapping[str, object]) -> Mapping[str, Any]:
     resolved: dict[str, Any] = {"path": given.path}
     if given.sha256 is not None:
         resolved["sha256"] = given.sha256
@@ -131,7 +132,7 @@ def _resolved(
     return resolved
 
 
-def _artifact(run: Run, job: EcsJob | EmrJob | SsmJob, given: Input) -> str:
+def _artifact(run: Run, job: AnyJob, given: Input) -> str:
     wanted = given.file or given.path
     producers = [JobName(given.job)] if given.job is not None else _producers(run, JobName(job.name), wanted)
     for name in producers:

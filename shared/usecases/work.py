@@ -26,6 +26,7 @@ from shared.effects import (
     StartAttempt,
     StopAttempt,
     TellOfPlace,
+    TellParent,
 )
 from shared.errors import (
     Conflict,
@@ -101,6 +102,10 @@ class Work:
                     asked.append([])
                     stop = partial(self._learn, asked[-1], self._dispatch.stop, effect)
                     asking.append(partial(self._try, [effect], stop, later))
+                case TellParent():
+                    asked.append([])
+                    tell = partial(self._learn, asked[-1], self._dispatch.tell_parent, effect)
+                    asking.append(partial(self._try, [effect], tell, later))
                 case ObserveAttempt():
                     observed.append(effect)
                 case AdvanceRun():

@@ -16,7 +16,20 @@ from shared.ids import JobName
 from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
 from shared.schedule import Instant
 from shared.state.backfill import BackfillState
-from shared.state.run import Attempt, Backoff, Claimed, Done, Doubted, JobState, Open, Queued, Ready, Run, Submitted
+from shared.state.run import (
+    Asking,
+    Attempt,
+    Backoff,
+    Claimed,
+    Done,
+    Doubted,
+    JobState,
+    Open,
+    Queued,
+    Ready,
+    Run,
+    Submitted,
+)
 from shared.state.run import Waiting as WaitingJob
 from shared.state.workflow import Version, WorkflowState
 from shared.views.rows import schedule_text
@@ -128,15 +141,18 @@ def run_object(run: Run, version: int) -> Object:
         else {"by": run.cancel.by, "reason": run.cancel.reason, "at": moment(run.cancel.at)},
         "attention": attention_of(run),
         "lateness": lateness_object(run),
+        "parent": parent_object(run),
+        "children": children_of(run),
         "jobs": [job_object(run, name) for name in run.plan.jobs],
     }
 
 
 def attention_of(run: Run) -> list[str]:
-    """What a person should look at: `doubt`, `stop_flagged`, `late`, `deadline_missed`."""
+    """What a person should look at: `doubt`, `stop_flagged`, `approval`, `late`, `deadline_missed`."""
     told: tuple[tuple[str, object], ...] = (
         ("doubt", run.doubted),
         ("stop_flagged", run.flagged),
+        ("approval", run.asking),
         ("late", run.pace.late_due_at),
         ("deadline_missed", run.pace.missed_due_at),
     )
@@ -169,11 +185,42 @@ def job_object(run: Run, name: JobName) -> Object:
         "ended_at": moment(ended_at),
         "duration_seconds": seconds_between(started_at, ended_at),
         "retry_at": moment(state.phase.retry_at) if isinstance(state.phase, Backoff) else None,
+        "expires_at": moment(state.phase.expires_at) if isinstance(state.phase, Asking) else None,
+        "child": _child(state) if job.type == "workflow" else None,
         "marked_by": state.phase.marked_by if isinstance(state.phase, Done) else "",
         "outputs": None if state.outputs is None else dict(state.outputs),
         "files": dict(state.files or {}),
         "attempts": attempt_objects(state),
     }
+
+
+def _child(state: JobState) -> str | None:
+    """The run that the newest attempt of a job of type `workflow` is."""
+    match state.phase:
+        case Submitted(handle=handle):
+            return handle
+        case Queued() | Claimed() | Doubted():
+            return None
+        case _:
+            return state.attempts[-1].handle if state.attempts else None
+
+
+def children_of(run: Run) -> list[Object]:
+    """The runs that were started for attempts of this one, in the document's order: `job`, `attempt`, `run`."""
+    found: list[Object] = []
+    for name, job in run.plan.jobs.items():
+        if job.type == "workflow":
+            found += [
+                {"job": name, "attempt": one["attempt"], "run": one["handle"]}
+                for one in attempt_objects(run.jobs[name])
+                if one["handle"] is not None
+            ]
+    return found
+
+
+def parent_object(run: Run) -> Object | None:
+    parent = run.request.parent
+    return None if parent is None else {"run": parent.run, "job": parent.job, "attempt": parent.attempt}
 
 
 def attempt_objects(state: JobState) -> list[Object]:
@@ -203,6 +250,8 @@ def job_reason(state: JobState) -> str:
             return f"stop asked for ({stop.cause}){f': {stop.reason}' if stop.reason else ''}"
         case Queued(reason=reason) | Doubted(reason=reason) | Backoff(reason=reason):
             return reason
+        case Asking(message=message):
+            return message
         case Done(reason=reason, outcome=outcome):
             last = (
                 state.attempts[-1].reason if state.attempts and outcome in ("failed", "timed_out", "cancelled") else ""
@@ -214,7 +263,13 @@ def job_reason(state: JobState) -> str:
 
 def _since(state: JobState) -> datetime | None:
     match state.phase:
-        case WaitingJob(since=since) | Ready(since=since) | Doubted(since=since) | Backoff(since=since):
+        case (
+            WaitingJob(since=since)
+            | Ready(since=since)
+            | Doubted(since=since)
+            | Backoff(since=since)
+            | Asking(since=since)
+        ):
             return since
         case Queued(queued_at=since) | Claimed(claimed_at=since) | Done(at=since):
             return since

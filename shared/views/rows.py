@@ -27,6 +27,8 @@ def run_row(run: Run, version: int) -> RunRow:
         attention.append("late")
     if run.pace.missed_due_at is not None:
         attention.append("deadline_missed")
+    if run.asking:
+        attention.append("approval")
     document = run.plan.workflow
     return RunRow(
         run=run.run,

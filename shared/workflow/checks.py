@@ -11,12 +11,21 @@ from typing import Any
 
 from shared.errors import Problem
 from shared.secrecy import secret_places
-from shared.workflow.document import EcsJob, EmrJob, Input, Output, SsmJob, Workflow
+from shared.workflow.document import (
+    AnyJob,
+    ApprovalJob,
+    EcsJob,
+    EmrJob,
+    Input,
+    Output,
+    Retry,
+    SsmJob,
+    Workflow,
+    WorkflowJob,
+)
 from shared.workflow.graph import Graph
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import path_of
-
-AnyJob = EcsJob | EmrJob | SsmJob
 
 JOB_OUTPUTS = "outputs.json"
 """The file in which a job leaves its JSON outputs; always collected, so never declared."""
@@ -354,6 +363,40 @@ def _check_type(job: AnyJob, path: str, nearest: Nearest) -> Iterator[Problem]:
             yield from _check_emr(job, path, nearest)
         case SsmJob():
             yield from _check_ssm(job, path)
+        case WorkflowJob():
+            yield from _check_no_program(job, path, "a run of another workflow")
+            if job.outputs_from is not None and not job.wait:
+                hint = "leave one of the two out"
+                yield Problem(f"{path}.outputs_from", "there are none when the job does not wait for the run", hint)
+        case ApprovalJob():
+            yield from _check_no_program(job, path, "a person's decision")
+            yield from _check_approval(job, path)
+
+
+def _check_no_program(job: WorkflowJob | ApprovalJob, path: str, what: str) -> Iterator[Problem]:
+    """Nothing runs here for which there could be a working directory, or variables."""
+    for field in ("inputs", "outputs", "environment", "secrets"):
+        if getattr(job, field):
+            yield Problem(f"{path}.{field}", f"a job of type {job.type} is {what}: no program reads this", "remove it")
+
+
+ROLES = ("viewer", "operator", "author", "admin")
+"""Of the API's authorisation; a test compares them with `shared/decide/access.py`."""
+
+
+def _check_approval(job: ApprovalJob, path: str) -> Iterator[Problem]:
+    for place, approver in enumerate(job.by):
+        kind, colon, role = approver.partition(":")
+        if colon and kind == "role" and role not in ROLES:
+            yield Problem(f"{path}.by[{place}]", f"`{shown(role)}` is not a role", f"write role: and {listed(ROLES)}")
+    if job.retry != Retry():
+        yield Problem(f"{path}.retry", "a decision is not tried again", "remove it; `runfold rerun` asks anew")
+    for field in ("queue_minutes", "start_minutes", "total_minutes"):
+        if getattr(job.timeouts, field) is not None:
+            hint = "`timeout_minutes` says how long people have"
+            yield Problem(f"{path}.timeouts.{field}", "a decision has no such phase", hint)
+    if job.on_timeout != "fail" and job.timeouts.run_minutes is None:
+        yield Problem(f"{path}.on_timeout", "there is no deadline that could pass", "add `timeout_minutes`")
 
 
 def _check_ecs(job: EcsJob, path: str) -> Iterator[Problem]:

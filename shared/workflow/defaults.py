@@ -10,6 +10,9 @@ from typing import Any
 from shared.errors import Problem
 
 TYPES = ("ecs", "emr", "ssm")
+INHERITED = {"workflow": frozenset(("retry", "priority")), "approval": frozenset(("priority",))}
+"""Types that are no work of their own, and what they get of the defaults: how long a program may take says nothing of a whole run, or
+of a person's decision."""
 MERGED = frozenset(("retry", "timeouts", "environment", "secrets"))
 NOT_DEFAULTS = frozenset(("name", "type", "after"))
 """Fields of a job that make it the job it is."""
@@ -47,6 +50,8 @@ def short_timeouts(holder: Plain, path: str) -> tuple[Plain, list[Problem]]:
 def for_type(defaults: Plain, kind: str) -> Plain:
     """The fields that a job of this type gets: its type's table over what is for all jobs."""
     general = {key: value for key, value in defaults.items() if key not in TYPES}
+    if kind in INHERITED:
+        return {key: value for key, value in general.items() if key in INHERITED[kind]}
     table = defaults.get(kind)
     return merged(table, general) if isinstance(table, dict) else general
 

@@ -290,7 +290,40 @@ class SsmJob(_Job):
     """Where the wrapper remembers what it was asked to do, so that a second delivery does not run twice."""
 
 
-Job = Annotated[EcsJob | EmrJob | SsmJob, Field(discriminator="type")]
+class WorkflowJob(_Job):
+    """A run of another workflow: the job ends as that run does."""
+
+    type: Literal["workflow"]
+    workflow: Name
+    """The workflow to run."""
+    version: int | None = Field(default=None, ge=1)
+    """Of its document; the one that is live when the attempt starts, when absent."""
+    parameters: dict[str, Any] = {}
+    """What the run is given; templates are rendered, and one that is a whole value keeps its type."""
+    outputs_from: Name | None = None
+    """The job of that run whose outputs become this job's; when absent those of all its jobs do, each under its job's name."""
+    wait: bool = True
+    """Whether the job ends when the run does; otherwise as soon as the run has been asked for, and the two go their own ways."""
+
+
+Approver = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class ApprovalJob(_Job):
+    """A person's decision: the job waits until somebody who may says yes or no. It holds no place meanwhile."""
+
+    type: Literal["approval"]
+    message: Annotated[str, StringConstraints(max_length=4096)] = ""
+    """What is to be decided, for people; templates are rendered."""
+    by: tuple[Approver, ...] = Field(default=(), max_length=50)
+    """Who may decide: names, as the API knows callers, or `role:operator`, `role:author` and `role:admin` for whoever has that role on this
+    workflow, or a greater one. When empty: operators."""
+    on_timeout: Literal["fail", "approve", "skip"] = "fail"
+    """What becomes of the job when nobody has decided within `timeout_minutes`."""
+
+
+AnyJob = EcsJob | EmrJob | SsmJob | WorkflowJob | ApprovalJob
+Job = Annotated[AnyJob, Field(discriminator="type")]
 
 
 class Defaults(_Model):

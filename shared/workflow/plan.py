@@ -6,7 +6,7 @@ Everything here is derived from the document and read only; building it is linea
 from dataclasses import dataclass
 
 from shared.ids import Digest, JobName
-from shared.workflow.document import EcsJob, EmrJob, SsmJob, Workflow
+from shared.workflow.document import AnyJob, Workflow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,14 +16,14 @@ class Plan:
 
     workflow: Workflow
     digest: Digest
-    jobs: dict[JobName, EcsJob | EmrJob | SsmJob]
+    jobs: dict[JobName, AnyJob]
     dependents: dict[JobName, tuple[JobName, ...]]
     waits: dict[JobName, int]
     """How many jobs each waits for."""
     rank: dict[JobName, int]
     by_rank: tuple[JobName, ...]
 
-    def job(self, name: JobName) -> EcsJob | EmrJob | SsmJob:
+    def job(self, name: JobName) -> AnyJob:
         return self.jobs[name]
 
     def downstream(self, roots: tuple[JobName, ...]) -> frozenset[JobName]:

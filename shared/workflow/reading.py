@@ -16,7 +16,6 @@ from shared.errors import InvalidInput, Problem
 from shared.workflow import defaults as merging
 from shared.workflow import parameters
 from shared.workflow.checks import (
-    AnyJob,
     Rest,
     check,
     check_rests,
@@ -24,7 +23,7 @@ from shared.workflow.checks import (
     check_secrets,
     is_reference,
 )
-from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, Defaults, Job, Workflow
+from shared.workflow.document import JOBS_MAX, PATH_LENGTH_MAX, AnyJob, Defaults, Job, Workflow
 from shared.workflow.graph import Graph, is_usable, name_problem
 from shared.workflow.nearest import Nearest
 from shared.workflow.notices import check_notices
@@ -237,6 +236,10 @@ def _trigger_adapter() -> TypeAdapter[AnyTrigger]:
     return TypeAdapter(Trigger)
 
 
+_NEEDED: dict[str, Plain] = {"ecs": {"image": "x"}, "workflow": {"workflow": "x"}}
+"""What a job of that type cannot be without."""
+
+
 def _rest(job: Any) -> Rest | None:
     """What is left of a job without the fields that are wrong, so that what else is wrong is told in the same breath."""
     if not isinstance(job, dict):
@@ -258,7 +261,7 @@ def _rest(job: Any) -> Rest | None:
             continue
         wrong.add(field)
         kept.pop(field, None)
-    stand_ins = {"name": "x"} | ({"image": "x"} if job.get("type") == "ecs" else {})
+    stand_ins = {"name": "x"} | _NEEDED.get(str(job.get("type")), {})
     read = _one(stand_ins | kept)
     return None if read is None else Rest(read, frozenset(wrong))
 
@@ -331,7 +334,8 @@ def _too_much(defaults: Plain, jobs: int) -> list[Problem]:
 
 def _resolved(written: list[Any], defaults: Plain) -> tuple[list[Any], dict[int, str], list[Problem]]:
     """The jobs with defaults merged in, short forms written out, and a cluster's `Steps` in `steps`."""
-    by_type = {kind: merging.for_type(defaults, kind) for kind in merging.TYPES} if defaults else {}
+    kinds = (*merging.TYPES, *merging.INHERITED)
+    by_type = {kind: merging.for_type(defaults, kind) for kind in kinds} if defaults else {}
     resolved: list[Any] = []
     moved: dict[int, str] = {}
     problems: list[Problem] = []

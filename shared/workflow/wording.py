@@ -13,13 +13,19 @@ from pydantic_core import ErrorDetails
 from shared.errors import Problem
 from shared.ids import NAME_PATTERN
 from shared.workflow.defaults import TYPES
-from shared.workflow.document import EcsJob, EmrJob, SsmJob, Workflow
+from shared.workflow.document import ApprovalJob, EcsJob, EmrJob, SsmJob, Workflow, WorkflowJob
 from shared.workflow.graph import NAME_RULE, name_problem
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import path_of
 from shared.workflow.triggers import TRIGGER_MODELS
 
-JOB_MODELS: dict[str, type[BaseModel]] = {"ecs": EcsJob, "emr": EmrJob, "ssm": SsmJob}
+JOB_MODELS: dict[str, type[BaseModel]] = {
+    "ecs": EcsJob,
+    "emr": EmrJob,
+    "ssm": SsmJob,
+    "workflow": WorkflowJob,
+    "approval": ApprovalJob,
+}
 _PRIVATE = frozenset(("secrets", "environment", "content", "parameters", "cluster"))
 
 # What people who come from other systems write first.
@@ -199,6 +205,8 @@ _NOUNS = {
     "QueueTrigger": "a queue trigger",
     "WebhookTrigger": "a webhook trigger",
     "WorkflowTrigger": "a workflow trigger",
+    "WorkflowJob": "a job of type workflow",
+    "ApprovalJob": "an approval",
 }
 
 

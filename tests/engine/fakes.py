@@ -18,6 +18,7 @@ from shared.effects import (
     ObserveAttempt,
     StartAttempt,
     StopAttempt,
+    TellParent,
 )
 from shared.errors import CorruptStream, TargetRefused, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
@@ -345,6 +346,8 @@ class Node:
                 self._learn(self.dispatch.start(effect))
             case StopAttempt():
                 self._learn(self.dispatch.stop(effect))
+            case TellParent():
+                self._learn(self.dispatch.tell_parent(effect))
             case ObserveAttempt():
                 self._learn(self.dispatch.observe([effect]))
             case AdvanceRun(run=run):

@@ -82,6 +82,7 @@ from shared.state.snapshot import dump
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.workflow.document import Workflow
 from shared.workflow.plan import Plan, compile_plan
+from tests.golden import people
 from tests.golden.seen import AnyState, seen
 from tests.rules.sentences import (
     NOON,
@@ -661,6 +662,9 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "document-a-calendar": an_uploaded_calendar,
     "run-places": places_in_a_pool,
     "pool-a-life": a_pools_life,
+    "run-decisions": people.decisions,
+    "run-a-child": people.a_child,
+    "workflow-a-childs-place": people.a_childs_place,
 }
 
 

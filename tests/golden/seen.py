@@ -17,6 +17,7 @@ from shared.state.calendar import CalendarState
 from shared.state.document import Upload
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import (
+    Asking,
     Attempt,
     Backoff,
     Claimed,
@@ -107,6 +108,7 @@ def _run(run: Run) -> Any:
         "flagged": run.flagged,
         "doubted": run.doubted,
         "stopping": run.stopping,
+        "asking": run.asking,
         "ended": _pairs(run.tally),
         "live": sorted(run.live),
         "undecided": [name for name, rank in run.plan.rank.items() if run.unsettled >> rank & 1],
@@ -225,6 +227,13 @@ def _phase(phase: Phase) -> Any:
                 "retry_at": _moment(phase.retry_at),
                 "failure": phase.failure,
                 "reason": phase.reason,
+            }
+        case Asking():
+            return {
+                "is": "asking",
+                "since": _moment(phase.since),
+                "message": phase.message,
+                "expires_at": _moment(phase.expires_at),
             }
         case Done():
             return {

@@ -244,7 +244,7 @@ def test_every_end_of_attempts_jobs_and_runs_is_met_in_golden_streams() -> None:
     jobs = {part.status for part in parts if isinstance(part, JobState)}
     runs = {part.status for part in parts if isinstance(part, Run)}
     assert attempts == {"succeeded", "failed", "timed_out", "cancelled", "abandoned"}
-    phases = {"waiting", "ready", "queued", "claimed", "submitted", "running", "doubt", "backoff"}
+    phases = {"waiting", "ready", "queued", "claimed", "submitted", "running", "doubt", "backoff", "approval"}
     assert jobs == phases | {"succeeded", "failed", "timed_out", "cancelled", "skipped", "upstream_failed"}
     assert runs == {"waiting", "running", "succeeded", "failed", "cancelled"}
 
@@ -271,7 +271,7 @@ def test_every_event_that_moves_an_attempt_is_met_in_every_phase_that_it_may_fol
 FOLLOWS = {
     (phase, event)
     for event, phases in {
-        "JobSettled": "Waiting Wanting Ready Backoff",
+        "JobSettled": "Waiting Wanting Ready Backoff Asking",
         "PlaceWanted": "Waiting Ready Backoff",
         "PlaceTaken": "Wanting",
         "AttemptQueued": "Waiting Ready Backoff",
@@ -288,7 +288,11 @@ FOLLOWS = {
         "StopSent": "Queued Claimed Submitted Doubted",
         "StopFlagged": "Queued Claimed Submitted Doubted",
         "LateReported": "Queued Submitted Doubted Backoff Done",
-        "JobMarked": "Waiting Wanting Ready Queued Claimed Submitted Doubted Backoff Done",
+        "JobMarked": "Waiting Wanting Ready Queued Claimed Submitted Doubted Backoff Asking Done",
+        "ApprovalAsked": "Waiting",
+        "JobApproved": "Asking",
+        "JobRejected": "Asking",
+        "ApprovalExpired": "Asking",
     }.items()
     for phase in phases.split()
 } - {("Backoff", "AttemptQueued")}

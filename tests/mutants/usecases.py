@@ -348,9 +348,9 @@ DISPATCH = (
         "look-dated-late",
         _DISPATCH,
         """            looked_at = self._now()
-            reports = self._executors[kind].observe(references)
+            reports = self._executor(kind).observe(references)
 """,
-        """            reports = self._executors[kind].observe(references)
+        """            reports = self._executor(kind).observe(references)
             looked_at = self._now()
 """,
         (_DISPATCH_CORNERS,),

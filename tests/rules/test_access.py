@@ -12,11 +12,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 ALLOWED: dict[Role, set[Action]] = {
-    "viewer": {"read"},
-    "operator": {"read", "run", "cancel", "rerun", "mark", "pause", "resume"},
-    "author": {"read", "run", "cancel", "rerun", "mark", "pause", "resume", "register", "unregister"},
+    "viewer": {"read", "approve"},
+    "operator": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume"},
+    "author": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "register", "unregister"},
     "admin": {
-        "read", "run", "cancel", "rerun", "mark", "pause", "resume", "register", "unregister", "administer",
+        "read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "register", "unregister", "administer",
     },
 }  # fmt: skip
 """Written out, so that a change of the rules is a change of this table."""

@@ -8,7 +8,6 @@ from hypothesis import given as forall
 from hypothesis import strategies as st
 
 from shared.decide.commands import AdmitRun, DropHeldRun, PauseWorkflow, RefuseEvent, ResumeWorkflow, UnregisterWorkflow
-from shared.decide.workflow import HELD_MAX
 from shared.errors import InvalidInput
 from shared.events import (
     HeldRunDropped,
@@ -20,7 +19,7 @@ from shared.events import (
     WorkflowUnregistered,
 )
 from shared.ids import RunId, WorkflowName
-from shared.state.workflow import TURNED_AWAY_KEPT
+from shared.state.workflow import HELD_MAX, TURNED_AWAY_KEPT
 from shared.triggers import (
     Occurrence,
     bus_occurrence,

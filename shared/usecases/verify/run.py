@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from shared.errors import TemplateError
 from shared.events import (
+    ApprovalAsked,
     AttemptCancelled,
     AttemptClaimed,
     AttemptDoubted,
@@ -18,6 +19,7 @@ from shared.events import (
     ClaimReleased,
     DeadlineMissed,
     Event,
+    JobApproved,
     JobMarked,
     JobSettled,
     JobsReady,
@@ -36,6 +38,7 @@ from shared.events import (
 from shared.ids import Handle, JobName, StreamName, run_stream
 from shared.state.run import Plans
 from shared.template import evaluate
+from shared.usecases.verify.approvals import APPROVAL_EVENTS, ApprovalEvent, check_decision, outcome_of
 from shared.usecases.verify.commits import kind_of_cause
 from shared.usecases.verify.violation import Found, Handles
 from shared.usecases.verify.waits import WAIT_EVENTS, WaitChecker
@@ -92,12 +95,14 @@ class _Try:
 
 @dataclass(slots=True)
 class _Job:
-    phase: Literal["waiting", "ready", "open", "backoff", "done"] = "waiting"
+    phase: Literal["waiting", "ready", "open", "backoff", "asking", "done"] = "waiting"
     attempts: int = 0
     """Numbers used so far."""
     open: _Try | None = None
     outcome: Outcome | None = None
     retry_at: datetime | None = None
+    expires_at: datetime | None = None
+    """In phase `asking`: when nobody's decision is waited for any longer."""
     kept: bool = False
     """The latest rerun promised not to touch it."""
 
@@ -154,6 +159,9 @@ class RunChecker:
             return
         if isinstance(event, WAIT_EVENTS):
             yield from self._waits.check(event, at, self._plan)
+            return
+        if isinstance(event, APPROVAL_EVENTS):
+            yield from self._approval(event, at)
             return
         match event:
             case RunOpened():
@@ -320,6 +328,8 @@ class RunChecker:
                 left = "I2" if job.open.doubt is not None else "I1"
                 yield left, f"{name} {what} while attempt {job.open.number} was under way"  # type: ignore[misc]
                 self._close(job)
+            case "asking":
+                yield "I3", f"{name} {what} while it waited for a decision"
             case "ready":
                 pass
 
@@ -396,12 +406,38 @@ class RunChecker:
                 ]
                 if early:
                     yield "I4", f"{event.job} was settled as {outcome} before {early[0]} had ended"
-                elif self._holds(event.job) is True:
+                elif self._holds(event.job) is True and not self._unasked(event):
                     yield "I4", f"{event.job} was settled as {outcome}, and its condition held"
             case _:
                 if outcome == "succeeded":
                     yield "I4", f"{event.job} was settled as succeeded without an attempt"
         self._end(event.job, job, outcome)
+
+    def _unasked(self, event: JobSettled) -> bool:
+        """Whether it is an approval whose message could not be rendered."""
+        return event.outcome == "failed" and self._plan.jobs[event.job].type == "approval"
+
+    def _approval(self, event: ApprovalEvent, at: datetime) -> Iterator[Found]:
+        job, document_job = self.jobs[event.job], self._plan.jobs[event.job]
+        if isinstance(event, ApprovalAsked):
+            yield from self._start(event.job, job, at, "was put to a person")
+            if document_job.type != "approval":
+                yield "I8", f"{event.job} was put to a person, and is a job of type {document_job.type}"
+            job.phase, job.expires_at, job.outcome = "asking", event.expires_at, None
+            return
+        if job.phase != "asking":
+            yield "I3", f"{event.type} is about {event.job}, which waits for no decision ({job.phase})"
+        yield from check_decision(event, document_job, job.expires_at, at)
+        outcome = outcome_of(event)
+        outputs: dict[str, Any] | None = None
+        if outcome == "succeeded":
+            by = event.by if isinstance(event, JobApproved) else ""
+            outputs = {
+                "approved_by": by,
+                "at": at.isoformat().replace("+00:00", "Z"),
+                "reason": getattr(event, "reason", "nobody decided in time"),
+            }
+        self._end(event.job, job, outcome, outputs)
 
     def _marked(self, event: JobMarked) -> Iterator[Found]:
         job = self.jobs[event.job]
@@ -432,6 +468,8 @@ class RunChecker:
     def _queued(self, event: AttemptQueued, at: datetime) -> Iterator[Found]:
         job = self.jobs[event.job]
         yield from self._start(event.job, job, at, f"began attempt {event.attempt}")
+        if self._plan.jobs[event.job].type == "approval":
+            yield "I8", f"{event.job} is an approval, and attempt {event.attempt} of it was decided"
         if event.attempt != job.attempts + 1:
             yield "I3", f"attempt {event.attempt} of {event.job} follows attempt {job.attempts}"
         job.attempts = event.attempt
