@@ -13,29 +13,38 @@ from shared.bootstrap import LocalParts, utc_now
 from shared.errors import NotFound, Rejected
 from shared.explain import pools_of, why_job, why_run
 from shared.ids import (
+    BackfillId,
     JobName,
     PoolName,
     RunId,
     StreamName,
     WorkflowName,
+    backfill_stream,
     digest_of,
+    is_backfill,
     pool_stream,
     run_stream,
     workflow_of,
     workflow_stream,
 )
 from shared.ports import RunFilter, RunSort
+from shared.state.backfill import BackfillState
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import Done, NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
+from shared.usecases.backfills import rehearse
 from shared.usecases.documents import difference
 from shared.usecases.loading import Loaded
 from shared.views.objects import (
     attempt_objects,
+    backfill_object,
+    backfill_row_object,
     commit_object,
     condition_object,
+    instant_objects_of,
     kept_files,
     moment,
+    rehearsal_object,
     run_object,
     run_row_object,
     workflow_object,
@@ -219,7 +228,7 @@ class AtHome:
     def commits(self, text: str, *, after: int) -> Iterator[Object]:
         parts = self._parts
         kind, mark, _ = text.partition("#")
-        if mark and kind in ("workflow", "document", "run"):
+        if mark and kind in ("workflow", "document", "run", "backfill"):
             stream = StreamName(text)
             if not parts.store.read(stream, limit=1):
                 raise NotFound(f"nothing ever happened to {shown(text)}")
@@ -289,6 +298,75 @@ class AtHome:
         follower = Follower(self._session.home, RunId(run), terminal, timeout_seconds=timeout_seconds)
         end = follower.follow(self._session.reading)
         return end, self._run_object(follower.loaded) if follower.loaded is not None and follower.state else None
+
+    # --- backfills ----------------------------------------------------------------------------------------------------
+
+    def request_backfill(self, body: Mapping[str, Any], *, key: str) -> Object:
+        name, more = WorkflowName(body["workflow"]), dict(body)
+        since, until = more.pop("from"), more.pop("until")
+        del more["workflow"]
+        with self._session.writing() as writing:
+            asked = writing.control.request_backfill(
+                name, since, until, by=self._session.by, key=key, now=utc_now(), **more
+            )
+        return {
+            "backfill": asked.backfill,
+            "workflow": name,
+            "new": asked.new,
+            "count": asked.count,
+            "rehearsal": None,
+        }
+
+    def rehearse_backfill(self, body: Mapping[str, Any]) -> Object:
+        parts = self._parts
+        state = parts.control.workflow(WorkflowName(body["workflow"]))
+        told = rehearse(
+            parts.loader,
+            state,
+            body["from"],
+            body["until"],
+            order=body["order"],
+            which=body["which"],
+            max_active=body["max_active"],
+            now=utc_now(),
+        )
+        answer = {"backfill": None, "workflow": state.name, "new": False, "count": told.range.count}
+        return answer | {"rehearsal": rehearsal_object(told)}
+
+    def backfills(self, workflow: str | None, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        parts = self._parts
+        name = None if workflow is None else WorkflowName(workflow)
+        rows, following = parts.views.backfills(name, cursor=cursor, limit=limit)
+        if name is not None and not rows:
+            # An empty list is an answer, a misspelt name deserves a better one.
+            parts.control.workflow(name)
+        return [backfill_row_object(row) for row in rows], following
+
+    def backfill(self, backfill: str) -> Object:
+        state, version = self._backfill(backfill)
+        return backfill_object(state, version)
+
+    def backfill_instants(self, backfill: str) -> list[Object]:
+        state, _ = self._backfill(backfill)
+        return instant_objects_of(state, None, len(state.instants) + 1)[0]
+
+    def change_backfill(self, backfill: str, act: str, *, reason: str) -> None:
+        name, by = BackfillId(backfill), self._session.by
+        with self._session.writing() as writing:
+            match act:
+                case "pause":
+                    writing.control.pause_backfill(name, by=by, reason=reason)
+                case "resume":
+                    writing.control.resume_backfill(name, by=by)
+                case _:
+                    writing.control.cancel_backfill(name, by=by, reason=reason)
+
+    def _backfill(self, backfill: str) -> tuple[BackfillState, int]:
+        if is_backfill(backfill):
+            loaded = self._parts.loader.load(backfill_stream(BackfillId(backfill)))
+            if isinstance(loaded.state, BackfillState):
+                return loaded.state, loaded.version
+        raise NotFound(f"there is no backfill {shown(backfill)}; `runfold backfill` lists them")
 
     # --- output and files ---------------------------------------------------------------------------------------------
 

@@ -114,6 +114,13 @@ def _runs(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterator[
     yield from (str(row.run) for row in page.rows)
 
 
+def _backfills(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterator[str]:
+    if "@" not in incomplete:
+        yield from _workflows(parts, ctx, incomplete)
+    rows, _ = parts.views.backfills(limit=SUGGESTIONS_MAX)
+    yield from (str(row.backfill) for row in rows)
+
+
 def _jobs(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterator[str]:  # noqa: ARG001
     from cli.finding import find_run, load_run
     from shared.state.run import Run
@@ -131,5 +138,6 @@ def _streams(parts: "LocalParts", ctx: click.Context, incomplete: str) -> Iterat
 
 complete_workflow = _completer(_workflows)
 complete_run = _completer(_runs)
+complete_backfill = _completer(_backfills)
 complete_job = _completer(_jobs)
 complete_stream = _completer(_streams)

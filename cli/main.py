@@ -66,6 +66,7 @@ COMMANDS: dict[str, Entry] = {
     "events": Entry("Runs", "cli.commands.looking", "Everything that happened to a run."),
     "results": Entry("Runs", "cli.commands.looking", "The files that a run saved."),
     "cancel": Entry("Runs", "cli.commands.asking", "Ask a run, or one job of it, to end."),
+    "backfill": Entry("Runs", "cli.commands.backfilling", "Run a stretch of a schedule that has passed."),
     "rerun": Entry("Runs", "cli.commands.asking", "Do a finished run, or parts of it, again."),
     "mark": Entry("Runs", "cli.commands.asking", "Declare how a job ended, in your name."),
     "prune": Entry("Keeping", "cli.commands.keeping", "Remove old finished runs and their files."),

@@ -148,6 +148,28 @@ class Reach(Protocol):
         """Until it ends, Ctrl-C, or the time is up; what it is then."""
         ...
 
+    # Backfills.
+
+    def request_backfill(self, body: Mapping[str, Any], *, key: str) -> Object:
+        """`body` is that of `POST /v1/backfills`; what it answers."""
+        ...
+
+    def rehearse_backfill(self, body: Mapping[str, Any]) -> Object: ...
+
+    def backfills(self, workflow: str | None, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        """Rows, and the next page's cursor."""
+        ...
+
+    def backfill(self, backfill: str) -> Object: ...
+
+    def backfill_instants(self, backfill: str) -> list[Object]:
+        """Every instant that it has come to, oldest first."""
+        ...
+
+    def change_backfill(self, backfill: str, act: str, *, reason: str) -> None:
+        """`pause`, `resume` or `cancel`."""
+        ...
+
     # Output and files.
 
     def attempts(self, run: str, job: str) -> Attempts: ...

@@ -550,8 +550,8 @@ class Remote:
         if mark and kind == "document":
             hint = "what became of an upload is told by the engine's own home or tables"
             raise InvalidInput([Problem("STREAM", "the API shows runs and workflows", hint)])
-        if mark and kind == "workflow":
-            path = _at("workflows", name, "/events")
+        if mark and kind in ("workflow", "backfill"):
+            path = _at(f"{kind}s", name, "/events")
         else:
             path = _at("runs", name if mark and kind == "run" else self.find_run(text), "/events")
         return self._commits(path, after)
@@ -646,6 +646,38 @@ class Remote:
                 return
             time.sleep(delay if left is None else min(delay, left))
             delay = min(delay * 1.3, POLL_SECONDS[1])
+
+    # --- backfills ----------------------------------------------------------------------------------------------------
+
+    def request_backfill(self, body: Mapping[str, Any], *, key: str) -> Object:
+        from shared.bootstrap import new_id
+
+        answer: Object = self._client.post("/v1/backfills", body, key=key or new_id())
+        return answer
+
+    def rehearse_backfill(self, body: Mapping[str, Any]) -> Object:
+        answer: Object = self._client.post("/v1/backfills", {**body, "dry_run": True})
+        return answer
+
+    def backfills(self, workflow: str | None, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        return self._pages("/v1/backfills", "backfills", {"workflow": workflow}, cursor, limit)
+
+    def backfill(self, backfill: str) -> Object:
+        answer: Object = self._client.get(_at("backfills", backfill))
+        return answer
+
+    def backfill_instants(self, backfill: str) -> list[Object]:
+        found: list[Object] = []
+        after = ""
+        while True:
+            page = self._client.get(_at("backfills", backfill, "/instants"), {"after": after, "limit": PAGE_MAX})
+            found += page["instants"]
+            after = page["after"]
+            if not after:
+                return found
+
+    def change_backfill(self, backfill: str, act: str, *, reason: str) -> None:
+        self._client.post(_at("backfills", backfill, f"/{act}"), {} if act == "resume" else {"reason": reason})
 
     # --- output and files ---------------------------------------------------------------------------------------------
 

@@ -206,7 +206,8 @@ def _facts(run: "Object", terminal: "Terminal", now: "datetime") -> Iterator[tup
     yield "workflow", f"{run['workflow']} version {run['document_version']}"
     by = f" by {run['requested_by']}" if run["requested_by"] else ""
     ago = f" ({relative(requested_at, now)})" if terminal.rich else ""
-    yield "requested", f"{instant(requested_at)}{ago}, {run['trigger']}{by}"
+    part = f" (a part of the backfill {run['backfill']})" if run["backfill"] else ""
+    yield "requested", f"{instant(requested_at)}{ago}, {run['trigger']}{part}{by}"
     if run["scheduled_at"] is not None:
         yield "scheduled", instant(instant_of(run["scheduled_at"]))
     if run["start_after"] is not None and run["started_at"] is None:

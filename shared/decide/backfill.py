@@ -163,7 +163,7 @@ class Rehearsed:
     to_run: int
     """Of those."""
     runs: Mapping[str, int]
-    """Of those, by what became of them: `none`, `active`, `succeeded`, `failed`, `cancelled`, `unreadable`."""
+    """Of those, by what became of them: `none`, `active`, `succeeded`, `failed`, `cancelled`, `unreadable`, `excluded`."""
     odd: tuple[Instant, ...]
     """The first ones to which a change of the clocks did something."""
     odd_count: int
@@ -321,6 +321,8 @@ def needs_none(which: Literal["all", "missing", "failed"], look: Look) -> str:
             return "its run is active"
         case "unreadable":
             return "the history of its run cannot be read"
+        case "excluded":
+            return look.reason
         case "succeeded":
             return "" if which == "all" else "its run succeeded"
         case "failed" | "cancelled":

@@ -428,7 +428,9 @@ class Look:
 
     number: int
     """Which of the instant's runs it is, from 1; 0 when there is none."""
-    status: Literal["none", "active", "succeeded", "failed", "cancelled", "unreadable"]
+    status: Literal["none", "active", "succeeded", "failed", "cancelled", "unreadable", "excluded"]
+    reason: str = ""
+    """Why the schedule's calendars exclude it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from shared.decide.backfill import INSTANTS_SLICE, Rehearsed, asked_range, coming, instants_of, needs_none
 from shared.decide.commands import AdvanceBackfill, CancelRun, Command, Look, RecordRunEnd, RequestRun
+from shared.decide.instants import exclusion_of
 from shared.effects import CancelBackfilled, CheckBackfill, ContinueBackfill, TellBackfill
 from shared.errors import CorruptStream, Rejected
 from shared.events import RunRequested
@@ -17,6 +18,8 @@ from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.loading import Loader
 from shared.usecases.transact import Transact
+from shared.workflow.days import Exclusion
+from shared.workflow.timing import Schedule
 
 BackfillEffect = ContinueBackfill | TellBackfill | CheckBackfill | CancelBackfilled
 REHEARSED_MAX = 200
@@ -51,8 +54,9 @@ class Backfills:
         looks: dict[datetime, Look] = {}
         workflow = self._transact.current(workflow_stream(state.request.workflow)).state
         held = held_in(workflow) if isinstance(workflow, WorkflowState) else frozenset()
+        exclusion = _exclusion(loader, loader.plans(state.request.document).workflow.schedule)
         for instant in coming(state, loader.plans, INSTANTS_SLICE):
-            look = looked_at(loader, state.request.workflow, instant.at, held)
+            look = looked_at(loader, state.request.workflow, instant.at, held, exclusion)
             looks[instant.at] = look
             room -= not needs_none(state.request.which, look)
             if room <= 0:
@@ -147,7 +151,8 @@ def rehearse(
     if order == "newest":
         instants.reverse()
     held = held_in(state)
-    looked = [looked_at(loader, state.name, instant.at, held) for instant in instants[:REHEARSED_MAX]]
+    exclusion = _exclusion(loader, rule)
+    looked = [looked_at(loader, state.name, instant.at, held, exclusion) for instant in instants[:REHEARSED_MAX]]
     odd = [instant for instant in instants if instant.note]
     return Rehearsed(
         meant,
@@ -164,8 +169,16 @@ def held_in(state: WorkflowState) -> frozenset[RunId]:
     return frozenset([*state.holders, *(one.run for one in state.held)])
 
 
-def looked_at(loader: Loader, workflow: WorkflowName, at: datetime, held: frozenset[RunId]) -> Look:
-    """What became of an instant, by the newest of its runs."""
+def _exclusion(loader: Loader, rule: Schedule | None) -> Exclusion | None:
+    return exclusion_of(rule, loader.calendar_days) if rule is not None else None
+
+
+def looked_at(
+    loader: Loader, workflow: WorkflowName, at: datetime, held: frozenset[RunId], exclusion: Exclusion | None
+) -> Look:
+    """What became of an instant, by the newest of its runs. What calendars exclude now is run for nobody."""
+    if exclusion is not None and (excluded := exclusion.of(at)) is not None:
+        return Look(0, "excluded", excluded.reason)
     found = Look(0, "none")
     for number in range(1, RUNS_OF_INSTANT_MAX):
         run = instant_run(workflow, at, number)

@@ -15,12 +15,10 @@ from shared.codec import check_chain, events_in
 from shared.errors import CorruptStream, NotFound
 from shared.events import Event
 from shared.ids import (
-    BackfillId,
     Digest,
     RunId,
     StreamName,
     WorkflowName,
-    backfill_stream,
     calendar_stream,
     kind_of,
     run_stream,
@@ -169,12 +167,6 @@ class Loader:
         state = self.load(workflow_stream(workflow)).state
         if not isinstance(state, WorkflowState):
             raise NotFound(f"there is no workflow {workflow}")
-        return state
-
-    def backfill(self, backfill: BackfillId) -> BackfillState:
-        state = self.load(backfill_stream(backfill)).state
-        if not isinstance(state, BackfillState):
-            raise NotFound(f"there is no backfill {backfill}")
         return state
 
     def calendar(self, name: str) -> CalendarState:
