@@ -10,6 +10,7 @@ from cli import finding
 from cli.reach import Attempts, End, Moment, Object, Outcome, Page, Pin, Runs, is_their_page
 from cli.session import Session
 from shared.bootstrap import LocalParts, utc_now
+from shared.decide.instants import Calendars, exclusion_of, no_calendars
 from shared.errors import NotFound, Rejected
 from shared.explain import pools_of, why_job, why_run
 from shared.ids import (
@@ -33,17 +34,21 @@ from shared.state.pool import NoPool, PoolState
 from shared.state.run import Done, NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.backfills import rehearse
+from shared.usecases.calendars import calendars, check_calendars, coming, find_calendar
 from shared.usecases.documents import difference
 from shared.usecases.loading import Loaded
 from shared.views.objects import (
     attempt_objects,
     backfill_object,
     backfill_row_object,
+    calendar_object,
     commit_object,
     condition_object,
+    instant_objects,
     instant_objects_of,
     kept_files,
     moment,
+    odd_day_objects,
     rehearsal_object,
     run_object,
     run_row_object,
@@ -57,6 +62,7 @@ from shared.workflow.reading import canonical
 if TYPE_CHECKING:
     from cli.terminal import Terminal
     from cli.writing import Writing
+    from shared.workflow.calendar import Calendar
     from shared.workflow.document import Workflow
 
 LOG_BYTES = 1 << 18
@@ -112,12 +118,15 @@ class AtHome:
     def parameters_of(self, name: str) -> Mapping[str, Any] | None:
         return _live(self._parts, WorkflowName(name)).parameters
 
-    def compared(self, document: "Workflow") -> Object:
+    def compared(self, document: "Workflow", instants: int) -> Object:
         state: WorkflowState | None = None
         differences: list[str] = []
+        known: Calendars = no_calendars
         digest = digest_of(canonical(document))
         if self._session.home.exists():
             parts = self._parts
+            known = parts.loader.calendar_days
+            check_calendars(parts.loader, document)
             found = parts.loader.load(workflow_stream(WorkflowName(document.name))).state
             if isinstance(found, WorkflowState):
                 state = found
@@ -130,19 +139,36 @@ class AtHome:
             change = "again"
         else:
             change = "unchanged" if state.live.document == digest else "changed"
+        ahead = coming(document.schedule, known, after=utc_now(), count=instants)
         return {
             "change": change,
             "live_version": state.live.number if state is not None and state.live is not None else None,
             "next_version": None if change == "unchanged" else (len(state.versions) + 1 if state is not None else 1),
             "paused": state is not None and state.pause is not None,
             "differences": differences,
+            "instants": instant_objects(ahead.instants),
+            "odd_days": odd_day_objects(ahead.odd_days),
         }
 
     def register(self, documents: "Sequence[tuple[str, Workflow]]") -> list[Object]:
         by = self._session.by
         with self._session.writing(make=True) as writing:
+            for _, one in documents:
+                check_calendars(writing.parts.loader, one)
             done = [writing.control.register_document(one, by=by, source=source) for source, one in documents]
         return [_registered(one) for one in done]
+
+    def register_calendar(self, source: str, calendar: "Calendar") -> Object:
+        with self._session.writing(make=True) as writing:
+            done = writing.control.register_calendar(calendar, by=self._session.by, source=source)
+        return {"calendar": done.calendar, "version": done.version, "changed": done.changed}
+
+    def calendars(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        found, following = calendars(self._parts.loader, cursor=cursor, limit=limit)
+        return [calendar_object(one) for one in found], following
+
+    def calendar(self, name: str) -> Object:
+        return calendar_object(find_calendar(self._parts.loader, name))
 
     def go_back(self, name: str, version: int) -> Object:
         by = self._session.by
@@ -215,7 +241,11 @@ class AtHome:
         else:
             history = () if isinstance(state, Run) else _history(parts, owner, at)
             pools = _pools(parts, pools_of(state), at) if isinstance(state, Run) else {}
-            conditions = why_run(state, found, now, workflow=workflow, plan=plan, history=history, pools=pools)
+            rule = plan.workflow.schedule if plan is not None else None
+            exclusion = exclusion_of(rule, parts.loader.calendar_days) if rule is not None and at is None else None
+            conditions = why_run(
+                state, found, now, workflow=workflow, plan=plan, history=history, pools=pools, exclusion=exclusion
+            )
         return {
             "run": found,
             "job": job,
@@ -228,7 +258,7 @@ class AtHome:
     def commits(self, text: str, *, after: int) -> Iterator[Object]:
         parts = self._parts
         kind, mark, _ = text.partition("#")
-        if mark and kind in ("workflow", "document", "run", "backfill"):
+        if mark and kind in ("workflow", "calendar", "document", "run", "backfill"):
             stream = StreamName(text)
             if not parts.store.read(stream, limit=1):
                 raise NotFound(f"nothing ever happened to {shown(text)}")

@@ -56,6 +56,7 @@ COMMANDS: dict[str, Entry] = {
     "register": Entry("Workflows", "cli.commands.documents", "Make documents live, or an older version again."),
     "unregister": Entry("Workflows", "cli.commands.documents", "Take a workflow out of service."),
     "workflows": Entry("Workflows", "cli.commands.documents", "List the workflows."),
+    "calendars": Entry("Workflows", "cli.commands.calendars", "List the calendars, or show one with its days."),
     "pause": Entry("Workflows", "cli.commands.asking", "Start no more scheduled runs of a workflow."),
     "resume": Entry("Workflows", "cli.commands.asking", "End a pause."),
     "run": Entry("Runs", "cli.commands.asking", "Ask for a run, and watch it with --wait."),

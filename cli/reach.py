@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from cli.terminal import Terminal
     from shared.ports import RunFilter, RunSort
+    from shared.workflow.calendar import Calendar
     from shared.workflow.document import Workflow
 
 Object = dict[str, Any]
@@ -85,13 +86,24 @@ class Reach(Protocol):
         """The schema of the live document's parameters. `Rejected` when it was unregistered."""
         ...
 
-    def compared(self, document: "Workflow") -> Object:
-        """What registering it would do: `change`, `live_version`, `next_version`, `paused`, `differences`."""
+    def compared(self, document: "Workflow", instants: int) -> Object:
+        """What registering it would do: `change`, `live_version`, `next_version`, `paused`, `differences`, and so many coming
+        `instants` with the `odd_days` of the year. `InvalidInput` for a calendar that is not there."""
         ...
 
     def register(self, documents: "Sequence[tuple[str, Workflow]]") -> list[Object]:
         """Each with the name of its file."""
         ...
+
+    def register_calendar(self, source: str, calendar: "Calendar") -> Object:
+        """`calendar`, `version`, `changed`."""
+        ...
+
+    def calendars(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        """By name, and the next page's cursor."""
+        ...
+
+    def calendar(self, name: str) -> Object: ...
 
     def go_back(self, name: str, version: int) -> Object: ...
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cli.following import ObjectWatched
     from cli.terminal import Terminal
     from shared.ports import RunFilter, RunSort
+    from shared.workflow.calendar import Calendar
     from shared.workflow.document import Workflow
 
 CONNECT_SECONDS = 10
@@ -392,16 +393,30 @@ class Remote:
         )
         return schema
 
-    def compared(self, document: "Workflow") -> Object:
+    def compared(self, document: "Workflow", instants: int) -> Object:
         from shared.workflow.reading import canonical
 
-        answer = self._client.ask("POST", "/v1/plan", {"instants": 0}, data=canonical(document)).object
-        return {name: answer[name] for name in ("change", "live_version", "next_version", "paused", "differences")}
+        answer = self._client.ask("POST", "/v1/plan", {"instants": instants}, data=canonical(document)).object
+        told = ("change", "live_version", "next_version", "paused", "differences", "instants", "odd_days")
+        return {name: answer[name] for name in told}
 
     def register(self, documents: "Sequence[tuple[str, Workflow]]") -> list[Object]:
         from shared.workflow.reading import canonical
 
         return [self._client.ask("POST", "/v1/workflows", data=canonical(one)).object for _, one in documents]
+
+    def register_calendar(self, source: str, calendar: "Calendar") -> Object:  # noqa: ARG002
+        from shared.workflow.calendar import canonical_calendar
+
+        answer: Object = self._client.ask("POST", "/v1/calendars", data=canonical_calendar(calendar)).object
+        return answer
+
+    def calendars(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        return self._pages("/v1/calendars", "calendars", {}, cursor, limit)
+
+    def calendar(self, name: str) -> Object:
+        answer: Object = self._client.get(_at("calendars", name))
+        return answer
 
     def go_back(self, name: str, version: int) -> Object:
         answer: Object = self._client.post(_at("workflows", name, "/rollback"), {"version": version})

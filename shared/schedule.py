@@ -23,8 +23,8 @@ Instants are whole seconds between 1970 and 9999-12-30. Every search is bounded:
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -64,6 +64,15 @@ class Instant:
     local: datetime
     """The same instant as the schedule's zone shows it; `fold` is 1 for the second of two equal wall times."""
     note: Note = ""
+    excluded: Excluded | None = None
+    """Why nothing is to run then; told by `marked` alone."""
+
+
+def marked(instants: Iterable[Instant], exclusion: Exclusion | None) -> list[Instant]:
+    """The instants, each with what excludes it."""
+    if exclusion is None:
+        return list(instants)
+    return [replace(one, excluded=exclusion.of(one.at)) for one in instants]
 
 
 def due(schedule: Schedule, after: datetime, until: datetime, *, limit: int = DUE_LIMIT_DEFAULT) -> list[Instant]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cli.reach import Object
     from shared.errors import Problem
+    from shared.workflow.calendar import Calendar
     from shared.workflow.document import Workflow
 
 INSTANTS_SHOWN = 8
@@ -23,18 +24,18 @@ def _name_of(file: str) -> str:
     return STDIN_NAME if file == "-" else PurePath(file).name
 
 
-def _read_all(files: tuple[str, ...]) -> "list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]]":
+def _read_all(files: tuple[str, ...]) -> "list[tuple[str, bytes, Workflow | Calendar | None, tuple[Problem, ...]]]":
     """Each file with its bytes and what they are: a document, or every problem of it."""
     from cli.finding import read_file
     from shared.errors import InvalidInput
-    from shared.usecases.documents import read_document
+    from shared.usecases.documents import read_any
 
-    found: list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]] = []
+    found: list[tuple[str, bytes, Workflow | Calendar | None, tuple[Problem, ...]]] = []
     for file in dict.fromkeys(files):
         data = b""
         try:
             data = read_file(file)
-            found.append((file, data, read_document(data, name=_name_of(file)), ()))
+            found.append((file, data, read_any(data, name=_name_of(file)), ()))
         except InvalidInput as invalid:
             found.append((file, data, None, invalid.problems))
     return found
@@ -65,6 +66,8 @@ def validate(session: Session, files: tuple[str, ...]) -> None:
     Every problem of every file is told at once, with its place and what would be right. `-` reads standard input. Exit code 2
     when one of them cannot be registered.
     """
+    from shared.workflow.document import Workflow
+
     read = _read_all(files)
     if session.json:
         session.answer(
@@ -72,8 +75,11 @@ def validate(session: Session, files: tuple[str, ...]) -> None:
                 {
                     "file": file,
                     "valid": document is not None,
-                    "workflow": document.name if document is not None else None,
-                    "jobs": len(document.jobs) if document is not None else None,
+                    "workflow": document.name if isinstance(document, Workflow) else None,
+                    "calendar": document.calendar
+                    if document is not None and not isinstance(document, Workflow)
+                    else None,
+                    "jobs": len(document.jobs) if isinstance(document, Workflow) else None,
                     "problems": [{"path": one.path, "message": one.message, "hint": one.hint} for one in problems],
                 }
                 for file, _, document, problems in read
@@ -85,15 +91,23 @@ def validate(session: Session, files: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(2)
 
 
-def _tell_valid(session: Session, read: "list[tuple[str, bytes, Workflow | None, tuple[Problem, ...]]]") -> None:
+def _tell_valid(
+    session: Session, read: "list[tuple[str, bytes, Workflow | Calendar | None, tuple[Problem, ...]]]"
+) -> None:
     from cli.terminal import Cell, counts
+    from shared.workflow.document import Workflow
 
     terminal = session.terminal
     for file, _, document, problems in read:
         name = STDIN_NAME if file == "-" else file
         if document is not None:
             mark = Cell(f"{terminal.glyph('succeeded')} " if terminal.rich else "", "green")
-            terminal.line(mark, Cell(name, "bold"), f": {document.name}, {counts(len(document.jobs), 'job')}, is good")
+            told = (
+                f"{document.name}, {counts(len(document.jobs), 'job')}"
+                if isinstance(document, Workflow)
+                else f"the calendar {document.calendar}, {counts(len(document.days), 'day')}"
+            )
+            terminal.line(mark, Cell(name, "bold"), f": {told}, is good")
             continue
         mark = Cell(f"{terminal.glyph('failed')} " if terminal.rich else "", "bold red")
         terminal.line(mark, Cell(name, "bold"), f": {counts(len(problems), 'problem')}")
@@ -115,16 +129,22 @@ def _tell_valid(session: Session, read: "list[tuple[str, bytes, Workflow | None,
 def plan(session: Session, file: str, count: int) -> None:
     """Say what registering FILE would do, and do nothing.
 
-    Shows how it differs from the live version, when it would run next (with the days on which the clocks change), what a run needs
-    to be given, and what looks like a mistake.
+    Shows how it differs from the live version, when it would run next, the days of the year on which the clocks change or a date is
+    excluded, what a run needs to be given, and what looks like a mistake.
     """
     from cli.finding import read_file
     from shared.bootstrap import utc_now
-    from shared.usecases.documents import read_document
+    from shared.errors import InvalidInput, Problem
+    from shared.usecases.documents import read_any
+    from shared.workflow.document import Workflow
 
-    document = read_document(read_file(file), name=_name_of(file))
+    document = read_any(read_file(file), name=_name_of(file))
+    if not isinstance(document, Workflow):
+        raise InvalidInput(
+            [Problem(file, "is a calendar", "`runfold register` makes it; plan a workflow that names it")]
+        )
     with session.reach() as engine:
-        compared = engine.compared(document)
+        compared = engine.compared(document, max(count, 1))
     answer = _plan_object(document, compared, count, utc_now())
     if session.json:
         session.answer(answer)
@@ -133,14 +153,12 @@ def plan(session: Session, file: str, count: int) -> None:
 
 
 def _plan_object(document: "Workflow", compared: "Object", count: int, now: "datetime") -> dict[str, Any]:
-    from shared.schedule import upcoming
-    from shared.views.objects import moment
     from shared.views.rows import schedule_text
 
     types: dict[str, int] = {}
     for job in document.jobs:
         types[job.type] = types.get(job.type, 0) + 1
-    instants = upcoming(document.schedule, now, max(count, 1)) if document.schedule is not None else []
+    instants = compared["instants"]
     schema = document.parameters or {}
     properties = schema.get("properties", {})
     return {
@@ -151,9 +169,8 @@ def _plan_object(document: "Workflow", compared: "Object", count: int, now: "dat
         "paused": compared["paused"],
         "differences": compared["differences"],
         "schedule": schedule_text(document.schedule),
-        "instants": [
-            {"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in instants[:count]
-        ],
+        "instants": instants[:count],
+        "odd_days": compared["odd_days"],
         "jobs": len(document.jobs),
         "jobs_by_type": types,
         "parallelism": document.parallelism,
@@ -207,7 +224,12 @@ _NOTES = {
     "gap_shifted": "moved: the clocks skip that time on this day",
     "overlap_first": "the first of two equal times: the clocks go back",
     "overlap_second": "the second of two equal times: the clocks go back",
+    "gap_skipped": "left out: the clocks skip that time on this day",
 }
+
+
+def _odd(note: str, excluded: str) -> str:
+    return f"nothing runs: {excluded}" if excluded else _NOTES.get(note, note)
 
 
 def _tell_plan(session: Session, answer: dict[str, Any], document: "Workflow") -> None:
@@ -259,9 +281,20 @@ def _tell_plan(session: Session, answer: dict[str, Any], document: "Workflow") -
                     one["at"],
                     one["local"],
                     relative(datetime.fromisoformat(one["at"]), now),
-                    Cell(_NOTES.get(one["note"], one["note"]), "yellow"),
+                    Cell(_odd(one["note"], one["excluded"]), "yellow"),
                 )
                 for one in answer["instants"]
+            ],
+            indent=2,
+        )
+    if answer["odd_days"]:
+        terminal.line("")
+        terminal.line("Odd days of the year ahead:")
+        terminal.table(
+            [Column("day"), Column("at"), Column("note", wraps=True)],
+            [
+                (one["day"], one["at"] or "–", Cell(_odd(one["note"], one["reason"]), "yellow"))
+                for one in answer["odd_days"]
             ],
             indent=2,
         )
@@ -286,9 +319,11 @@ def register(session: Session, files: tuple[str, ...], number: int | None) -> No
     runfold register nightly.json hourly.yaml
     runfold register nightly-sales --version 3
 
-    All files are checked before anything is registered: one bad document, and nothing changes.
+    All files are checked before anything is registered: one bad document, and nothing changes. Calendars go first, so that workflows
+    beside them may name them.
     """
     from shared.errors import InvalidInput, Problem
+    from shared.workflow.document import Workflow
 
     if number is not None:
         if len(files) != 1:
@@ -300,14 +335,21 @@ def register(session: Session, files: tuple[str, ...], number: int | None) -> No
         problems = [one for file, _, _, found in read for one in _placed(file, found, alone=len(read) == 1)]
         names: dict[str, str] = {}
         for file, _, document, _ in read:
-            if document is not None and (other := names.setdefault(document.name, file)) != file:
-                problems.append(Problem(file, f"names the same workflow as {other}, {document.name}", "register one"))
+            if document is None:
+                continue
+            what = f"workflow {document.name}" if isinstance(document, Workflow) else f"calendar {document.calendar}"
+            if (other := names.setdefault(what, file)) != file:
+                problems.append(Problem(file, f"names the same {what} as {other}", "register one"))
         if problems:
             raise InvalidInput(problems)
         with session.reach() as engine:
-            done = engine.register(
-                [(_name_of(file), document) for file, _, document, _ in read if document is not None]
-            )
+            done = [
+                engine.register_calendar(_name_of(file), document)
+                for file, _, document, _ in read
+                if document is not None and not isinstance(document, Workflow)
+            ]
+            workflows = [(_name_of(file), document) for file, _, document, _ in read if isinstance(document, Workflow)]
+            done += engine.register(workflows) if workflows else []
     if session.json:
         session.answer(done)
         return
@@ -318,8 +360,8 @@ def register(session: Session, files: tuple[str, ...], number: int | None) -> No
         mark = Cell(f"{terminal.glyph('succeeded')} " if terminal.rich else "", "green")
         version = f"version {one['version']}"
         what = f"{version} is live" if one["changed"] else f"{version} was live already"
-        terminal.line(mark, Cell(one["workflow"], "bold"), f" {what}")
-        for line in one["differences"]:
+        terminal.line(mark, Cell(one.get("workflow") or one["calendar"], "bold"), f" {what}")
+        for line in one.get("differences", []):
             terminal.line("    ", Cell("~ ", "yellow"), line)
 
 

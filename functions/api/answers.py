@@ -120,6 +120,14 @@ class Instant(_Shape):
     at: Time
     local: str = Field(description="As the schedule's own zone shows it.")
     note: Literal["", "gap_shifted", "overlap_first", "overlap_second"]
+    excluded: str = Field(description="Why nothing runs then: the day, and the calendar that names it; or empty.")
+
+
+class OddDay(_Shape):
+    day: str = Field(description="In the schedule's own zone.")
+    note: Literal["gap_shifted", "gap_skipped", "overlap_first", "overlap_second", "excluded"]
+    at: Time | None = Field(description="The first instant that is touched; null where there is none because of it.")
+    reason: str
 
 
 class Instants(_Shape):
@@ -138,10 +146,35 @@ class Plan(_Shape):
     differences: list[str]
     schedule: str
     instants: list[Instant]
+    odd_days: list[OddDay] = Field(
+        description="The first 50 days of the coming year on which the clocks change an instant, or a date is excluded."
+    )
     jobs: int
     jobs_by_type: dict[str, int]
     uploads: list[str]
     secrets: list[str]
+
+
+class Calendar(_Shape):
+    calendar: str
+    version: int
+    description: str
+    timezone: str | None = Field(description="Null: that of each schedule that names it.")
+    days: list[str]
+    registered_at: Time
+    by: str
+    source: str
+
+
+class Calendars(_Shape):
+    calendars: list[Calendar]
+    cursor: str
+
+
+class RegisteredCalendar(_Shape):
+    calendar: str
+    version: int
+    changed: bool
 
 
 class RunRow(_Shape):

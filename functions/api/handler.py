@@ -319,9 +319,11 @@ def _data(route: Route, event: Event, headers: Mapping[str, str]) -> tuple[bytes
         raise _too_large()
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise HttpProblem(415, "unsupported-media-type", "compressed bodies are not read; send it as it is")
-    readable = content_type == "application/json" or (route.body == "document" and content_type in _YAML_TYPES)
+    readable = content_type == "application/json" or (
+        route.body in ("document", "calendar") and content_type in _YAML_TYPES
+    )
     if not readable and (data or content_type):
-        types = "application/json" + (" or application/yaml" if route.body == "document" else "")
+        types = "application/json" + (" or application/yaml" if route.body in ("document", "calendar") else "")
         raise HttpProblem(415, "unsupported-media-type", f"send the body as {types}")
     return data, content_type or "application/json"
 

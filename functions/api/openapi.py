@@ -63,7 +63,7 @@ def document() -> Object:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": name} for name in ("engine", "workflows", "runs", "backfills", "bulk")],
+        "tags": [{"name": name} for name in ("engine", "workflows", "calendars", "runs", "backfills", "bulk")],
         "paths": _paths(reference),
         "components": {
             "responses": {
@@ -115,7 +115,7 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
         "summary": route.summary,
         "tags": [
             first
-            if first in ("workflows", "runs", "backfills", "bulk")
+            if first in ("workflows", "calendars", "runs", "backfills", "bulk")
             else "workflows"
             if first == "plan"
             else "engine"
@@ -131,6 +131,20 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
             "required": True,
             "description": "A workflow document; its schema is docs/workflow.schema.json.",
             "content": {"application/json": described, YAML: {"schema": {"type": "string"}}},
+        }
+    elif route.body == "calendar":
+        calendar = {
+            "calendar": "bank-holidays",
+            "timezone": "Europe/Berlin",
+            "days": ["2026-12-24/2026-12-26", "01-01"],
+        }
+        operation["requestBody"] = {
+            "required": True,
+            "description": "A calendar: its name, its days as in a schedule's `exclude`, and a time zone if it has its own.",
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": calendar},
+                YAML: {"schema": {"type": "string"}},
+            },
         }
     elif route.body == "file":
         operation["requestBody"] = {

@@ -26,6 +26,7 @@ from shared.usecases.queries import FoundRun
 from shared.views.objects import (
     backfill_object,
     backfill_row_object,
+    calendar_object,
     commit_object,
     condition_object,
     instant_objects,
@@ -33,6 +34,7 @@ from shared.views.objects import (
     job_object,
     kept_files,
     moment,
+    odd_day_objects,
     run_object,
     run_row_object,
     version_object,
@@ -136,7 +138,8 @@ def plan(call: Call) -> Answer:
             "paused": state is not None and state.pause is not None,
             "differences": list(planned.differences),
             "schedule": schedule_text(document.schedule),
-            "instants": instant_objects(planned.instants),
+            "instants": instant_objects(planned.coming.instants),
+            "odd_days": odd_day_objects(planned.coming.odd_days),
             "jobs": len(document.jobs),
             "jobs_by_type": types,
             "uploads": sorted({one.upload for job in document.jobs for one in job.inputs if one.upload is not None}),
@@ -148,6 +151,19 @@ def plan(call: Call) -> Answer:
 def document_name(call: Call) -> str:
     """The ending tells the reader of documents which language it is."""
     return "document.json" if call.content_type == "application/json" else "document.yaml"
+
+
+# --- calendars ------------------------------------------------------------------------------------------------------------
+
+
+def calendars(call: Call) -> Answer:
+    found, cursor = call.queries.calendars(cursor=call.query.cursor, limit=call.query.limit)
+    return Answer(lambda: {"calendars": [calendar_object(one) for one in found], "cursor": cursor})
+
+
+def calendar(call: Call) -> Answer:
+    found = call.queries.calendar(call.path["calendar"])
+    return Answer(lambda: calendar_object(found), etag=str(found.version))
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------------

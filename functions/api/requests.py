@@ -132,7 +132,7 @@ class Coming(_Query):
 
 
 class Rehearsal(_Query):
-    instants: int = Field(10, ge=0, le=100, description="Coming instants to show.")
+    instants: int = Field(10, ge=0, le=1000, description="Coming instants to show.")
 
 
 class PageOfOutput(_Query):

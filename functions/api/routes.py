@@ -11,10 +11,11 @@ from functions.api import reading, requests, writing
 from functions.api.service import Answer, Call
 from shared.ids import NAME_PATTERN
 
-Body = type[BaseModel] | Literal["document", "file"] | None
+Body = type[BaseModel] | Literal["document", "calendar", "file"] | None
 
 PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
     "workflow": ({"type": "string", "pattern": NAME_PATTERN}, "A workflow's name."),
+    "calendar": ({"type": "string", "pattern": NAME_PATTERN}, "A calendar's name."),
     "run": (
         {"type": "string", "minLength": 3, "maxLength": 256, "examples": ["nightly-sales@2026-03-29T00:30:00Z"]},
         "A run's id.",
@@ -154,6 +155,19 @@ ROUTES: tuple[Route, ...] = (
         requests.Because,
     ),
     _post(f"{_WORKFLOW}/resume", "resumeWorkflow", "End a pause", writing.resume, "Workflow", requests.NoBody),
+    # Calendars.
+    _get("/v1/calendars", "listCalendars", "Calendars by name", reading.calendars, "Calendars", query=requests.Page),
+    Route(
+        "POST",
+        "/v1/calendars",
+        "registerCalendar",
+        "Make these the days of a calendar; schedules that name it follow it from their next instant on",
+        writing.register_calendar,
+        {200: "RegisteredCalendar", 201: "RegisteredCalendar"},
+        body="calendar",
+        refusals=(409,),
+    ),
+    _get("/v1/calendars/{calendar}", "showCalendar", "A calendar and its days", reading.calendar, "Calendar"),
     # Runs.
     _get(
         "/v1/runs",

@@ -18,6 +18,7 @@ from shared.usecases.documents import read_document
 from shared.usecases.queries import FoundRun, is_run
 from shared.usecases.requesting import check_files
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
+from shared.workflow.calendar import EXAMPLE, read_calendar
 from shared.workflow.document import Workflow
 
 # --- workflows ------------------------------------------------------------------------------------------------------------
@@ -28,6 +29,20 @@ def register(call: Call) -> Answer:
     _may_register(call, document)
     done = call.control.register_document(document, by=call.by, source="api")
     return _registered(done)
+
+
+def register_calendar(call: Call) -> Answer:
+    # Every workflow that names it follows it, so it takes more than a grant on one of them.
+    call.must("register", Resource())
+    calendar = read_calendar(call.data, name=document_name(call))
+    if calendar is None:
+        raise InvalidInput([Problem("calendar", "is missing", f"a calendar looks like {EXAMPLE}")])
+    done = call.control.register_calendar(calendar, by=call.by, source="api")
+    return Answer(
+        lambda: {"calendar": done.calendar, "version": done.version, "changed": done.changed},
+        status=201 if done.changed else 200,
+        headers={"Location": f"/v1/calendars/{done.calendar}"} if done.changed else {},
+    )
 
 
 def rollback(call: Call) -> Answer:

@@ -436,11 +436,25 @@ class Look:
         return Condition(
             "before_its_time",
             name,
-            f"Nothing of this run starts before {time_of(at)}, as it was asked for.",
+            f"Nothing of this run starts before {time_of(at)}, {self._spread()}.",
             since=self.run.requested_at,
             clears=f"at {time_of(at)}",
             clears_at=at,
         )
+
+    def _spread(self) -> str:
+        rule = self.run.plan.workflow.schedule
+        if self.run.request.trigger != "schedule" or rule is None:
+            return "as it was asked for"
+        spread = [
+            f"{name} is {value}"
+            for name, value in (
+                ("jitter_seconds", rule.jitter_seconds),
+                ("starts_per_minute", rule.starts_per_minute),
+            )
+            if value is not None
+        ]
+        return f"as its schedule spreads beginnings ({', '.join(spread)})" if spread else "as it was asked for"
 
     def holders(self) -> list[JobName]:
         """The jobs that hold a place, in the order in which they would take one."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from shared import schedule
-from shared.decide.instants import MISFIRE_GRACE
+from shared.decide.instants import MISFIRE_GRACE, bound_of, turn_spacing
 from shared.decide.workflow import limit_of
-from shared.events import Event, HeldRunDropped, InstantSkipped, InstantsMissed
+from shared.events import Event, HeldRunDropped, InstantsExcluded, InstantSkipped, InstantsMissed
 from shared.explain.backfill import part_of_backfill
 from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
@@ -15,8 +15,10 @@ from shared.explain.pool import NO_POOLS, Pool
 from shared.ids import JobName, PoolName, RunId, scheduled_instant, workflow_of
 from shared.state.run import BAD_OUTCOMES, Done, NotRequested, Ready, Run, Waiting
 from shared.state.workflow import NotRegistered, Pause, WorkflowState
+from shared.workflow.days import Exclusion
 from shared.workflow.document import Workflow
 from shared.workflow.plan import Plan
+from shared.workflow.timing import Schedule
 
 CONDITIONS_MAX = 50
 """Conditions listed for a run; the most pressing come first."""
@@ -45,12 +47,13 @@ def why_run(
     plan: Plan | None,
     history: Iterable[tuple[datetime, Event]] = (),
     pools: Mapping[PoolName, Pool] = NO_POOLS,
+    exclusion: Exclusion | None = None,
 ) -> list[Condition]:
     """Every condition that keeps the run from running, or how it is doing.
 
     `plan` is the workflow's live document. `history`, the workflow's events with the times of their commits, tells of an
     instant that passed why it did not become a run; without it that is said as far as the state knows.
-    `pools` are those of `pools_of`.
+    `pools` are those of `pools_of`. `exclusion`: the days that the schedule excludes by the calendars of now.
     """
     if isinstance(run, Run):
         return [*_existing(run, now, pools), *part_of_backfill(run)]
@@ -60,7 +63,7 @@ def why_run(
         return [Condition("not_registered", run_id, text, clears=f"registering a document named {name}")]
     for held in workflow.held:
         if held.run == run_id:
-            return [_held(workflow, run_id, plan)]
+            return [_held(workflow, run_id, plan, now)]
     holder = workflow.holders.get(run_id)
     if holder is not None:
         text = f"{run_id} was let in at {time_of(holder.admitted_at)} and is about to begin."
@@ -74,7 +77,7 @@ def why_run(
     if instant is None:
         text = f"There is no run {run_id}: nobody has asked for it, or it was pruned."
         return [Condition("not_requested", run_id, text, clears=f"runfold run {name}")]
-    return _scheduled(workflow, run_id, instant, now, plan)
+    return _scheduled(workflow, run_id, instant, now, plan, exclusion)
 
 
 # --- a run that exists ------------------------------------------------------------------------------------------------
@@ -159,7 +162,7 @@ def _finished(run: Run, look: Look) -> Condition:
 # --- a run that does not exist ----------------------------------------------------------------------------------------
 
 
-def _held(state: WorkflowState, run_id: RunId, plan: Plan | None) -> Condition:
+def _held(state: WorkflowState, run_id: RunId, plan: Plan | None, now: datetime) -> Condition:
     position = next(number for number, one in enumerate(state.held, start=1) if one.run == run_id)
     held = state.held[position - 1]
     holders = sorted(state.holders, key=lambda run: (state.holders[run].admitted_at, run))
@@ -168,12 +171,30 @@ def _held(state: WorkflowState, run_id: RunId, plan: Plan | None) -> Condition:
     if limit is not None:
         text += f": {count_of(limit, 'run')} of {state.name} may be active at once"
     text += f", and {names_of(holders)} {'is' if len(holders) == 1 else 'are'}." if holders else "."
+    rule = plan.workflow.schedule if plan is not None else None
+    spacing = turn_spacing(rule) if rule is not None else None
+    if rule is not None and spacing is not None and state.before_its_turn(held.request, now):
+        return _waits_its_turn(state, run_id, position, rule, spacing)
     text += f" It is number {position} of {len(state.held)} in the queue."
     if position == 1:
         clears = f"when {names_of(holders, 'or')} ends" if 0 < len(holders) <= 3 else "when an active run ends"
     else:
         clears = f"when the {count_of(position - 1, 'run')} ahead of it {'was' if position == 2 else 'were'} let in and another ends"
     return Condition("held", run_id, text, since=held.since, clears=clears, holders=first_of(holders))
+
+
+def _waits_its_turn(
+    state: WorkflowState, run_id: RunId, position: int, rule: Schedule, spacing: timedelta
+) -> Condition:
+    held = state.held[position - 1]
+    assert state.next_start_at is not None
+    ahead = sum(1 for one in state.held[: position - 1] if one.request.trigger == "schedule")
+    turn = state.next_start_at + ahead * spacing
+    text = (
+        f"{run_id} has waited for its turn since {time_of(held.since)}: scheduled runs of {state.name} begin "
+        f"{rule.starts_per_minute} a minute (starts_per_minute), and {count_of(ahead, 'run')} stand before it."
+    )
+    return Condition("turn", run_id, text, held.since, f"at about {time_of(turn)}, if there is room then", turn)
 
 
 def _told(run_id: RunId, instant: datetime | None, history: Iterable[tuple[datetime, Event]]) -> Condition | None:
@@ -188,6 +209,9 @@ def _told(run_id: RunId, instant: datetime | None, history: Iterable[tuple[datet
             case InstantSkipped(scheduled_at=skipped) if skipped == instant:
                 text = f"The instant {time_of(skipped)} was skipped at {time_of(at)}{with_reason(event.reason)}."
                 found = Condition("skipped", run_id, text, since=at, clears=again)
+            case InstantsExcluded(first_at=first, last_at=last) if instant is not None and first <= instant <= last:
+                text = f"Nothing ran at {time_of(instant)}: {event.reason}."
+                found = Condition("excluded", run_id, text, since=at, clears=again)
             case InstantsMissed(first_at=first, last_at=last) if instant is not None and first <= instant <= last:
                 text = (
                     f"{count_of(event.count, 'instant')} from {time_of(first)} to {time_of(last)} "
@@ -200,7 +224,12 @@ def _told(run_id: RunId, instant: datetime | None, history: Iterable[tuple[datet
 
 
 def _scheduled(
-    state: WorkflowState, run_id: RunId, instant: datetime, now: datetime, plan: Plan | None
+    state: WorkflowState,
+    run_id: RunId,
+    instant: datetime,
+    now: datetime,
+    plan: Plan | None,
+    exclusion: Exclusion | None,
 ) -> list[Condition]:
     name = state.name
     shown = time_of(instant)
@@ -212,6 +241,10 @@ def _scheduled(
     document = plan.workflow if plan is not None else None
     if document is not None and not _is_scheduled(document, instant):
         return [_unknown_instant(document, run_id, instant, state)]
+    excluded = exclusion.of(instant) if exclusion is not None else None
+    if excluded is not None:
+        text = f"Nothing runs at {shown}, as it stands now: {excluded.reason}."
+        return [Condition("excluded", run_id, text, since=state.watermark, clears=f"runfold run {name}")]
     found: list[Condition] = []
     if instant > now:
         found.append(
@@ -280,13 +313,15 @@ def _paused(
     if document is not None and document.schedule is not None:
         match document.schedule.catchup:
             case "none":
-                until = time_of(instant + MISFIRE_GRACE)
+                until = time_of(instant + (bound_of(document.schedule) or MISFIRE_GRACE))
                 text += f" If it is resumed after {until}, this instant counts as missed (catchup is none)."
             case "latest":
                 text += " When it is resumed, only the latest instant that passed becomes a run (catchup is latest)."
             case "all":
                 most = document.schedule.catchup_max
                 text += f" When it is resumed, up to {most} instants that passed become runs (catchup is all)."
+        if document.schedule.catchup != "none" and (bound := bound_of(document.schedule)) is not None:
+            text += f" After {time_of(instant + bound)} it is too late for this one (misfire_minutes)."
     return Condition("paused", run_id, text, since=pause.at, clears=f"runfold resume {state.name}")
 
 

@@ -54,7 +54,7 @@ from shared.secrecy import without_secrets
 from shared.state.backfill import BackfillState
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
-from shared.usecases.calendars import RegisteredCalendar, register_calendar, unknown_calendars
+from shared.usecases.calendars import RegisteredCalendar, check_calendars, register_calendar
 from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_any, read_document
 from shared.usecases.requesting import Requested, ask_for, check_files
@@ -112,9 +112,7 @@ class Control:
 
     def register_document(self, document: Workflow, *, by: str, source: str) -> Registered:
         check_no_ring(self._transact.loader, document)
-        unknown = tuple(unknown_calendars(self._transact.loader, document))
-        if unknown:
-            raise InvalidInput(unknown)
+        check_calendars(self._transact.loader, document)
         digest = self._documents.put(canonical(document))
         return self._make_live(WorkflowName(document.name), digest, by=by, source=source)
 

@@ -14,6 +14,7 @@ from typing import Literal
 from shared import schedule
 from shared.codec import events_in
 from shared.decide.backfill import Rehearsed
+from shared.decide.instants import exclusion_of
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
 from shared.explain import Condition, pools_of, why_job, why_run
@@ -51,10 +52,12 @@ from shared.ports import (
     WorkflowRow,
 )
 from shared.state.backfill import BackfillState
+from shared.state.calendar import CalendarState
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import Doubted, NotRequested, Run, Submitted, evolve
 from shared.state.workflow import NotRegistered, Version, WorkflowState
 from shared.usecases.backfills import rehearse
+from shared.usecases.calendars import Coming, calendars, check_calendars, coming, find_calendar
 from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_document
 from shared.usecases.loading import Loaded, Loader
@@ -126,7 +129,7 @@ class Planned:
     """`again`: it was unregistered."""
     state: WorkflowState | None
     differences: tuple[str, ...]
-    instants: tuple[schedule.Instant, ...]
+    coming: Coming
 
     @property
     def next_version(self) -> int | None:
@@ -233,7 +236,8 @@ class Queries:
         timing = found.plan.workflow.schedule
         if found.state.live is None or timing is None:
             return ()
-        return tuple(schedule.upcoming(timing, after or self._now(), min(count, INSTANTS_MAX)))
+        instants = schedule.upcoming(timing, after or self._now(), min(count, INSTANTS_MAX))
+        return tuple(schedule.marked(instants, exclusion_of(timing, self._loader.calendar_days)))
 
     def plan(self, data: bytes, *, name: str, instants: int) -> Planned:
         """What registering this document would do. `InvalidInput` with every problem."""
@@ -241,20 +245,19 @@ class Queries:
         check_no_ring(self._loader, document)
         if problems := circles(document, self._live_or_none):
             raise InvalidInput(problems)
+        check_calendars(self._loader, document)
         state = self._load(workflow_stream(WorkflowName(document.name))).state
-        due = (
-            schedule.upcoming(document.schedule, self._now(), min(instants, INSTANTS_MAX))
-            if document.schedule is not None
-            else []
+        due = coming(
+            document.schedule, self._loader.calendar_days, after=self._now(), count=min(instants, INSTANTS_MAX)
         )
         if not isinstance(state, WorkflowState):
-            return Planned(document, "new", None, (), tuple(due))
+            return Planned(document, "new", None, (), due)
         newest = (state.live or state.versions[-1]).document
         same = newest == digest_of(canonical(document))
         differences = () if same else tuple(difference(self._loader.plans(newest).workflow, document))
         change: Literal["again", "unchanged", "changed"]
         change = "again" if state.live is None else "unchanged" if same else "changed"
-        return Planned(document, change, state, differences, tuple(due))
+        return Planned(document, change, state, differences, due)
 
     def _live_or_none(self, workflow: WorkflowName) -> Workflow | None:
         state = self._load(workflow_stream(workflow)).state
@@ -271,6 +274,16 @@ class Queries:
             if len(found) >= limit or not cursor:
                 break
         return found, cursor
+
+    # Calendars.
+
+    def calendars(self, *, cursor: str, limit: int) -> tuple[list[CalendarState], str]:
+        """By name, and the next page's cursor, empty at the end."""
+        return calendars(self._loader, cursor=cursor, limit=limit)
+
+    def calendar(self, name: str) -> CalendarState:
+        """The newest version; `NotFound`."""
+        return find_calendar(self._loader, name)
 
     # Runs.
 
@@ -345,7 +358,12 @@ class Queries:
         plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
         history = () if isinstance(state, Run) else self._history(owner, now)
         pools = self._pools(pools_of(state), now if as_of is not None else None) if isinstance(state, Run) else {}
-        return Why(now, tuple(why_run(state, run, now, workflow=workflow, plan=plan, history=history, pools=pools)))
+        rule = plan.workflow.schedule if plan is not None else None
+        exclusion = exclusion_of(rule, self._loader.calendar_days) if rule is not None and as_of is None else None
+        conditions = why_run(
+            state, run, now, workflow=workflow, plan=plan, history=history, pools=pools, exclusion=exclusion
+        )
+        return Why(now, tuple(conditions))
 
     def commits(self, stream: StreamName, *, after: int, limit: int) -> list[Record]:
         """What happened, in order: versions greater than `after`."""

@@ -14,8 +14,9 @@ from shared.explain import Condition
 from shared.explain.backfill import waits_for
 from shared.ids import JobName
 from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
-from shared.schedule import Instant
+from shared.schedule import Instant, OddDay
 from shared.state.backfill import BackfillState
+from shared.state.calendar import CalendarState
 from shared.state.run import (
     Asking,
     Attempt,
@@ -448,8 +449,16 @@ def backfill_object(state: BackfillState, version: int) -> Object:
 
 
 def instant_objects(instants: Iterable[Instant]) -> list[Object]:
-    """Instants of a schedule: `at`, `local`, and `note`, what a change of the clocks did to it."""
-    return [{"at": moment(one.at), "local": one.local.isoformat(), "note": one.note} for one in instants]
+    """Instants of a schedule: `at`, `local`, `note`, what a change of the clocks did to it, and `excluded`, why nothing runs then."""
+    return [
+        {
+            "at": moment(one.at),
+            "local": one.local.isoformat(),
+            "note": one.note,
+            "excluded": one.excluded.reason if one.excluded is not None else "",
+        }
+        for one in instants
+    ]
 
 
 def rehearsal_object(told: Rehearsed) -> Object:
@@ -498,6 +507,31 @@ def condition_object(condition: Condition) -> Object:
         "clears_at": moment(condition.clears_at),
         "holders": list(condition.holders),
         "chain": [condition_object(one) for one in condition.chain],
+    }
+
+
+def odd_day_objects(days: Iterable[OddDay]) -> list[dict[str, Any]]:
+    return [
+        {
+            "day": one.day.isoformat(),
+            "note": one.note,
+            "at": moment(one.first),
+            "reason": one.excluded.reason if one.excluded is not None else "",
+        }
+        for one in days
+    ]
+
+
+def calendar_object(calendar: CalendarState) -> dict[str, Any]:
+    return {
+        "calendar": calendar.name,
+        "version": calendar.version,
+        "description": calendar.description,
+        "timezone": calendar.timezone,
+        "days": list(calendar.days),
+        "registered_at": moment(calendar.at),
+        "by": calendar.by,
+        "source": calendar.source,
     }
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from shared import schedule
-from shared.decide.commands import AdmitRun, PauseWorkflow, RegisterWorkflow, ResumeWorkflow, Tick
+from shared.decide.commands import AdmitRun, PauseWorkflow, RegisterWorkflow, RequestRun, ResumeWorkflow, Tick
 from shared.decide.instants import ToExclude, ToMiss, ToRun, exclusion_of, jitter_of, no_calendars, verdicts
 from shared.effects import TickWorkflow, due_of_workflow, pending_of_workflow
 from shared.errors import InvalidInput
@@ -21,14 +21,17 @@ from shared.events import (
     RunHeld,
     WatermarkMoved,
 )
+from shared.explain import why_run
 from shared.ids import RunId, WorkflowName, scheduled_run
+from shared.state.run import NotRequested
 from shared.state.workflow import HELD_MAX, TURNS_AHEAD
 from shared.usecases.documents import read_document
 from shared.workflow.calendar import read_calendar
-from shared.workflow.days import DaySet
+from shared.workflow.days import CalendarDays, DaySet
 from shared.workflow.timing import Schedule
 from tests.rules.sentences import (
     NOON,
+    RUN,
     WORKFLOW,
     Says,
     Story,
@@ -37,10 +40,12 @@ from tests.rules.sentences import (
     document,
     ended,
     fact,
+    given,
     given_workflow,
     hours,
     job,
     minutes,
+    plans,
     register,
     request_of,
     seconds,
@@ -483,3 +488,50 @@ def test_registering_the_same_schedule_with_other_days_deals_with_what_was_due_b
     after = due(DAILY)
     story = given_workflow(register(before), hours(2), RegisterWorkflow(WORKFLOW, after.digest, "ada"))
     assert runs_of(story.given(TICK)) == []
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def why(story: Story, day: int, **fields: Any) -> list[Any]:
+    plan = plans(story.workflow.live.document) if story.workflow.live is not None else None
+    history = [(at, event) for at, events in story.history for event in events]
+    run = scheduled_run(WORKFLOW, at(day))
+    return why_run(NotRequested(), run, story.now, workflow=story.workflow, plan=plan, history=history, **fields)
+
+
+def test_why_names_the_day_and_the_calendar_before_and_after_the_instant() -> None:
+    calendar("spring", "2026-03-04", version=2)
+    plan = due(DAILY | {"exclude": {"calendars": ["spring"]}})
+    rule = plan.workflow.schedule
+    assert rule is not None
+    exclusion = exclusion_of(rule, lambda name: CalendarDays(2, ("2026-03-04",)))
+    before = given_workflow(register(plan))
+    for story in (before, before.given(days(3), TICK)):
+        (told,) = why(story, 4, exclusion=exclusion)
+        assert told.code == "excluded"
+        assert "calendar spring, version 2" in told.message
+    (told,) = why(given_workflow(register(plan)), 3, exclusion=exclusion)
+    assert told.code == "before_its_time"
+
+
+def test_why_says_when_the_turn_of_a_run_comes_and_it_comes_then() -> None:
+    plan = due(DAILY | {"catchup": "all", "starts_per_minute": 1})
+    story = given_workflow(register(plan), days(10), TICK)
+    (told,) = why(story, 9)
+    assert told.code == "turn"
+    assert "1 a minute" in told.message
+    assert told.clears_at is not None
+    whole = drained(story, seconds(1))
+    begin = whole.workflow.holders[scheduled_run(WORKFLOW, at(9))].request.start_after
+    assert begin is not None
+    assert abs(begin - told.clears_at) <= seconds(2)
+
+
+def test_why_says_that_a_run_begins_later_because_its_schedule_spreads_beginnings() -> None:
+    plan = due(DAILY | {"jitter_seconds": 86_400})
+    asked = request_of(plan, scheduled_at=at(2), trigger="schedule", start_after=at(2, 20))
+    story = given(RequestRun(asked))
+    (told,) = why_run(story.run, RUN, story.now, workflow=None, plan=plan)
+    assert told.code == "before_its_time"
+    assert "jitter_seconds is 86400" in told.message
