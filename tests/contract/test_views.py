@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidInput
-from shared.ids import RunId, WorkflowName
-from shared.ports import PAGE_MAX, RunFilter, RunPage, RunRow, RunSort, Views, WorkflowRow
+from shared.ids import BackfillId, RunId, WorkflowName
+from shared.ports import PAGE_MAX, BackfillRow, RunFilter, RunPage, RunRow, RunSort, Views, WorkflowRow
 from tests.contract.records import NOON, seconds
 
 RUN = RunRow(
@@ -43,6 +43,28 @@ WORKFLOW = WorkflowRow(
 )
 
 
+BACKFILL = BackfillRow(
+    backfill=BackfillId("nightly@b1"),
+    workflow=WorkflowName("nightly"),
+    version=3,
+    status="running",
+    owner="data-eng",
+    tags=("sales", "größe"),
+    which="missing",
+    order="newest",
+    range_from_at=NOON - timedelta(days=31),
+    range_until_at=NOON,
+    requested_at=NOON + timedelta(microseconds=1),
+    requested_by="ada",
+    finished_at=None,
+    count=31,
+    max_active=4,
+    active=2,
+    succeeded=5,
+    failed=1,
+    cancelled=1,
+    skipped=2,
+)
 SORTS: tuple[RunSort, ...] = ("newest", "oldest")
 MakeViews = Callable[..., Views]
 
@@ -378,3 +400,54 @@ def test_who_listens_outlives_a_rebuild(views: Views) -> None:
     assert views.listeners("a") == [FIRST]
     views.put_listeners(FIRST, 2, ["a"])
     assert views.listeners("a") == [FIRST]
+
+
+# --- backfills --------------------------------------------------------------------------------------------------------
+
+
+def a_backfill(number: int, **changes: Any) -> BackfillRow:
+    at = NOON + seconds(number)
+    return replace(BACKFILL, backfill=BackfillId(f"nightly@b{number:03}"), requested_at=at, **changes)
+
+
+def pages_of_backfills(views: Views, workflow: str | None = None, *, limit: int) -> list[int]:
+    name = None if workflow is None else WorkflowName(workflow)
+    rows, cursor = views.backfills(name, limit=limit)
+    while cursor:
+        more, cursor = views.backfills(name, cursor=cursor, limit=limit)
+        assert len(more) <= limit
+        rows += more
+    return [int(row.backfill.partition("@b")[2]) for row in rows]
+
+
+def test_a_backfill_is_given_back_as_it_was_put_in_its_newest_version(views: Views) -> None:
+    assert views.get_backfill(BACKFILL.backfill) is None
+    views.put_backfill(BACKFILL)
+    views.put_backfill(replace(BACKFILL, version=3, status="paused"))
+    views.put_backfill(replace(BACKFILL, version=2, status="paused"))
+    assert views.get_backfill(BACKFILL.backfill) == BACKFILL
+    ended = replace(BACKFILL, version=4, status="failed", finished_at=NOON + seconds(9))
+    views.put_backfill(ended)
+    assert views.get_backfill(BACKFILL.backfill) == ended
+    assert views.backfills() == ([ended], "")
+
+
+def test_backfills_are_listed_newest_first_of_all_workflows_or_of_one(views: Views) -> None:
+    for number in (2, 0, 3, 1):
+        views.put_backfill(a_backfill(number, workflow=WorkflowName("weekly" if number == 3 else "nightly")))
+    for limit in (1, 2, 3, 4, 50):
+        assert pages_of_backfills(views, limit=limit) == [3, 2, 1, 0]
+        assert pages_of_backfills(views, "nightly", limit=limit) == [2, 1, 0]
+    assert views.backfills(WorkflowName("hourly")) == ([], "")
+
+
+def test_backfills_are_not_among_runs_or_workflows_and_go_with_the_rest(views: Views) -> None:
+    views.put_backfill(BACKFILL)
+    assert views.runs() == RunPage([], "")
+    assert views.runs(RunFilter(workflow="nightly")) == RunPage([], "")
+    assert views.workflows() == ([], "")
+    views.put_backfill(a_backfill(7))
+    views.remove_backfill(BACKFILL.backfill)
+    assert pages_of_backfills(views, limit=5) == [7]
+    views.clear()
+    assert views.backfills() == ([], "")

@@ -288,7 +288,7 @@ class Node:
         store = Breaking(world.store, points, ("append",))
         dues = Breaking(world.dues, points, ("lower", "raise_to", "remove"))
         documents = Breaking(world.documents, points, ("put",))
-        self.views = Breaking(world.views, points, ("put_run", "put_workflow"))
+        self.views = Breaking(world.views, points, ("put_run", "put_workflow", "put_backfill"))
         targets = Breaking(world.targets, points, ("start", "observe", "stop"))
         self.plans = PlanCache(documents)
         loader = Loader(store, self.plans)
@@ -364,6 +364,8 @@ class Node:
             case WorkflowState() as workflow:
                 plan = self.plans((workflow.live or workflow.versions[-1]).document)
                 self.views.put_workflow(workflow_row(workflow, loaded.version, plan))
+            case BackfillState() as backfill:
+                self.views.put_backfill(backfill_row(backfill, loaded.version, self.plans(backfill.request.document)))
             case _:
                 pass
 
