@@ -160,7 +160,9 @@ class Aws:
     def control(self) -> "Control":
         from shared.usecases.control import Control
 
-        return Control(self.transact, self.documents, new_id=new_ulid, known_workflows=self._known_workflows)
+        return Control(
+            self.transact, self.documents, new_id=new_ulid, known_workflows=self._known_workflows, files="s3://"
+        )
 
     @cached_property
     def admission(self) -> "Admission":

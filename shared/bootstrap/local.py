@@ -63,6 +63,6 @@ def local_parts(
     def known_workflows() -> list[str]:
         return [row.workflow for row in views.workflows(limit=1000)[0]]
 
-    control = Control(transact, kept, new_id=new_ulid, known_workflows=known_workflows)
+    control = Control(transact, kept, new_id=new_ulid, known_workflows=known_workflows, files="/")
     waiters = SqliteWaiters(opened)
     return LocalParts(opened, store, dues, snapshots, views, waiters, kept, plans, loader, transact, control)

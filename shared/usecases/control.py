@@ -2,7 +2,7 @@
 refuse them stand in `decide/`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -27,7 +27,7 @@ from shared.decide.commands import (
     ResumeWorkflow,
     UnregisterWorkflow,
 )
-from shared.errors import InvalidInput, NotFound, Rejected
+from shared.errors import InvalidInput, NotFound, Problem, Rejected
 from shared.events import RunRequested
 from shared.ids import (
     BackfillId,
@@ -60,6 +60,7 @@ from shared.usecases.documents import difference, read_any, read_document
 from shared.usecases.requesting import Requested, ask_for, check_files
 from shared.usecases.transact import Transact
 from shared.usecases.triggers import check_no_ring
+from shared.usecases.waitable import check_waitable
 from shared.workflow.calendar import Calendar
 from shared.workflow.document import Workflow
 from shared.workflow.nearest import shown
@@ -98,7 +99,10 @@ class Control:
         *,
         new_id: Callable[[], str],
         known_workflows: Callable[[], Sequence[str]] = list,
+        files: str = "",
     ) -> None:
+        """`files`: how the addresses begin of the files that this engine looks for when runs wait for them."""
+        self._files = files
         self._transact = transact
         self._documents = documents
         self._new_id = new_id
@@ -122,11 +126,25 @@ class Control:
         version = state.version(number)
         if version is None:
             raise NotFound(f"{workflow} has no version {number}; it has 1 to {len(state.versions)}")
-        check_no_ring(self._transact.loader, self._transact.loader.plans(version.document).workflow)
+        earlier = self._transact.loader.plans(version.document).workflow
+        check_no_ring(self._transact.loader, earlier)
         return self._make_live(workflow, version.document, by=by, source=f"version {number}")
 
+    def _never_met(self, document: Workflow) -> Iterator[Problem]:
+        """What the document waits for in vain."""
+
+        def known(name: str) -> Workflow | None:
+            return self._live_or_none(WorkflowName(name))
+
+        def nearest(name: str) -> str:
+            near = get_close_matches(name, list(self._known_workflows())[:NAMES_COMPARED_MAX], n=1)
+            return f"did you mean `{near[0]}`?" if near else ""
+
+        return check_waitable(document, known, self._transact.now(), files=self._files, nearest=nearest)
+
     def _make_live(self, workflow: WorkflowName, digest: Digest, *, by: str, source: str) -> Registered:
-        problems = circles(self._transact.loader.plans(digest).workflow, self._live_or_none)
+        document = self._transact.loader.plans(digest).workflow
+        problems = [*circles(document, self._live_or_none), *self._never_met(document)]
         if problems:
             raise InvalidInput(problems)
         stream = workflow_stream(workflow)

@@ -137,7 +137,7 @@ class Transact:
         self._events = events
         self._dues = dues
         self._effects = effects
-        self._now = now
+        self.now = self._now = now
         self._new_id = new_id
         self._kept: OrderedDict[StreamName, Loaded] = OrderedDict()
         self._keeping = Lock()

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from shared.ports import SCANNED_MAX, Documents, Dues, EventStore, Snapshots, Views
+from shared.ports import SCANNED_MAX, Documents, Dues, EventStore, Snapshots, Views, Waiters
 from shared.stores.directory import DirectoryDocuments
 from shared.stores.dynamodb import (
     EVENTS_SCHEMA,
@@ -21,10 +21,11 @@ from shared.stores.dynamodb import (
     DynamoSnapshots,
     DynamoStore,
     DynamoViews,
+    DynamoWaiters,
 )
-from shared.stores.memory import MemoryDocuments, MemoryDues, MemorySnapshots, MemoryStore, MemoryViews
+from shared.stores.memory import MemoryDocuments, MemoryDues, MemorySnapshots, MemoryStore, MemoryViews, MemoryWaiters
 from shared.stores.s3 import S3Documents
-from shared.stores.sqlite import SqliteDatabase, SqliteDues, SqliteSnapshots, SqliteStore, SqliteViews
+from shared.stores.sqlite import SqliteDatabase, SqliteDues, SqliteSnapshots, SqliteStore, SqliteViews, SqliteWaiters
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -121,6 +122,17 @@ def make_views(request: pytest.FixtureRequest) -> Callable[..., Views]:
         return views
 
     return make
+
+
+@pytest.fixture(params=ADAPTERS)
+def waiters(request: pytest.FixtureRequest) -> Waiters:
+    made: Waiters = _maker(
+        request,
+        MemoryWaiters,
+        SqliteWaiters,
+        lambda client, make_table: DynamoWaiters(client, make_table(VIEWS_SCHEMA)),
+    )()
+    return made
 
 
 @pytest.fixture
