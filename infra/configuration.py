@@ -16,6 +16,10 @@ from shared.errors import InvalidInput, Problem
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _ROLE_PATH = re.compile(r"/([\x21-\x7e]+/)+")
 _GRANT = re.compile(r"(viewer|operator|author|admin)(:(workflow|tag)=[^\s,\[\]]{1,256})?")
+_SECRET = re.compile(
+    r"arn:aws[a-z-]*:(secretsmanager:[^:*]+:[0-9]{12}:secret:|ssm:[^:*]+:[0-9]{12}:parameter/)[^\s*]+\*?"
+)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _BOUNDS = {
     "effects_concurrency": (2, 1000),
     "reports_concurrency": (2, 1000),
@@ -75,6 +79,14 @@ class Configuration:
     """Buckets from which EMR jobs may take inputs."""
     log_buckets: tuple[str, ...] = ()
     """Buckets that EMR copies output to, so that the API may show it."""
+
+    # --- triggers ---------------------------------------------------------------------------------------------------------
+    trigger_buckets: tuple[str, ...] = ()
+    """Buckets whose new objects may start runs; each must send its events to EventBridge."""
+    trigger_queue: bool = False
+    """A queue whose messages may start runs. It is polled, which costs a little even while nothing runs."""
+    webhook_secrets: tuple[str, ...] = ()
+    """ARNs of the secrets that webhooks are signed with, in Secrets Manager or Parameter Store; the API may read these and no others."""
 
     # --- flow -------------------------------------------------------------------------------------------------------------
     effects_concurrency: int = 5
@@ -166,6 +178,13 @@ class Configuration:
             )
         if any(":role/" not in role or "*" in role for role in self.passed_roles):
             problems.append(Problem("passed_roles", "not every entry is the ARN of one role", "give whole ARNs"))
+        if any(not _SECRET.fullmatch(secret) for secret in self.webhook_secrets):
+            hint = "give whole ARNs of Secrets Manager or Parameter Store; only the end may be a *"
+            problems.append(Problem("webhook_secrets", "not every entry is the ARN of secrets", hint))
+        if any(not _BUCKET.fullmatch(bucket) for bucket in self.trigger_buckets):
+            problems.append(
+                Problem("trigger_buckets", "not every entry is the name of a bucket", "give names, not ARNs")
+            )
         for name, (least, most) in _BOUNDS.items():
             if not least <= getattr(self, name) <= most:
                 problems.append(Problem(name, f"{getattr(self, name)} is out of bounds", f"use {least} to {most}"))

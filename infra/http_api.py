@@ -24,8 +24,16 @@ METHODS = [
     http.HttpMethod.PUT,
     http.HttpMethod.DELETE,
 ]
-OPEN = ("/v1/health", "/v1/openapi.json")
-"""What is answered without asking who calls; a test holds the list to the API's own."""
+OPEN = (
+    (http.HttpMethod.GET, "/v1/health", "it tells nothing of workflows or runs"),
+    (http.HttpMethod.GET, "/v1/openapi.json", "the API's description is for everybody"),
+    (
+        http.HttpMethod.POST,
+        "/v1/webhooks/{workflow}/{trigger}",
+        "what is sent bears a signature, which the function checks",
+    ),
+)
+"""What is answered without asking who calls, and why; a test holds the list to the API's own."""
 BURST_TIMES_RATE = 2
 _LOGGED = (
     "requestId",
@@ -72,12 +80,11 @@ class HttpApi(Construct):
         )
         integration = integrations.HttpLambdaIntegration("Function", api.function)
         self.api.add_routes(path="/v1/{path+}", methods=METHODS, integration=integration, authorizer=authorizer)
-        for path in OPEN:
+        for method, path, why in OPEN:
             for route in self.api.add_routes(
-                path=path, methods=[http.HttpMethod.GET], integration=integration, authorizer=http.HttpNoneAuthorizer()
+                path=path, methods=[method], integration=integration, authorizer=http.HttpNoneAuthorizer()
             ):
-                reason = "Health and the API's description are for everybody: they tell nothing of workflows or runs."
-                acknowledge(route, {"AwsSolutions-APIG4": reason})
+                acknowledge(route, {"AwsSolutions-APIG4": f"Open to everybody: {why}."})
         # This prefix shares one permission among all groups; others use up the account's few resource policies of CloudWatch.
         log_group = logs.LogGroup(
             self,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
@@ -27,6 +28,7 @@ from infra.service_function import Service, ServiceFunction, retention
 from infra.set_aside import kept_letters
 from infra.tables import Tables
 from infra.targets import allow_observing_jobs, allow_reading_output, allow_running_jobs
+from infra.trigger_rules import TriggerRules
 from infra.uploads_rule import UploadsRule
 from shared.settings import Settings
 
@@ -40,6 +42,7 @@ DISPATCH_TIMEOUT = Duration.seconds(120)
 STATUS_TIMEOUT = Duration.seconds(60)
 SCHEDULER_TIMEOUT = Duration.seconds(120)
 """The next sweep begins after a minute; that they overlap is harmless, that one never ends its last stream is not."""
+TRIGGER_TIMEOUT = Duration.seconds(60)
 RELAY_TIMEOUT = Duration.seconds(60)
 REGISTER_TIMEOUT = Duration.seconds(60)
 API_TIMEOUT = Duration.seconds(29)
@@ -130,13 +133,17 @@ class RunfoldStack(Stack):
         status = ServiceFunction(service, "status", memory_mb=WAITING_MB, timeout=STATUS_TIMEOUT)
         api = ServiceFunction(service, "api", memory_mb=CHECKING_MB, timeout=API_TIMEOUT, reads_documents=True)
 
+        trigger = ServiceFunction(
+            service, "trigger", memory_mb=WAITING_MB, timeout=TRIGGER_TIMEOUT, reads_documents=True
+        )
+
         clusters = _clusters(configuration, demo)
-        for function in (register, scheduler, dispatch, status, api):
+        for function in (register, scheduler, dispatch, status, api, trigger):
             # Each of them turns what it hears into a command, and hands over what follows.
             tables.allow_appending(function.role)
             tables.allow_keeping_views(function.role)
             allow(function.role, "sqs:SendMessage", on=[effects.queue.queue_arn])
-        for function in (scheduler, dispatch, status, relay):
+        for function in (scheduler, dispatch, status, relay, trigger):
             buckets.allow_reading_documents(function.role)
         for function in (register, api):
             buckets.allow_keeping_documents(function.role)
@@ -144,6 +151,25 @@ class RunfoldStack(Stack):
         # --- uploads ------------------------------------------------------------------------------------------------------
         buckets.allow_reading_uploads(register.role)
         UploadsRule(self, "Uploads", bucket=buckets.documents, register=register, undelivered=undelivered)
+
+        # --- triggers besides time ----------------------------------------------------------------------------------------
+        rules = TriggerRules(
+            self,
+            "Triggers",
+            bus_name=f"runfold-{stage}",
+            buckets=configuration.trigger_buckets,
+            trigger=trigger,
+            undelivered=undelivered,
+        )
+        messages = (
+            PolledQueue(self, "Messages", queue_name=f"runfold-{stage}-triggers", timeout=TRIGGER_TIMEOUT)
+            if configuration.trigger_queue
+            else None
+        )
+        if messages is not None:
+            messages.worked_off_by(trigger, concurrency=2, window_seconds=0)
+            CfnOutput(self, "TriggersQueue", value=messages.queue.queue_url)
+        _allow_reading_secrets(api.role, configuration)
 
         # --- time ---------------------------------------------------------------------------------------------------------
         # A ring or a sweep that failed is repaired by the next one, a minute later: repeating it would only be late.
@@ -160,6 +186,8 @@ class RunfoldStack(Stack):
 
         # --- the table's stream -------------------------------------------------------------------------------------------
         tables.allow_reading_history(relay.role)
+        # A run's end may be what another workflow waits for.
+        allow(relay.role, "sqs:SendMessage", on=[effects.queue.queue_arn])
         tables.allow_keeping_views(relay.role)
         # Who waits for what has ended is woken.
         allow(relay.role, "sqs:SendMessage", on=[effects.queue.queue_arn])
@@ -233,6 +261,7 @@ class RunfoldStack(Stack):
         set_aside = {
             "effects-dead": effects.dead_letters,
             "reports-dead": reports.dead_letters,
+            **({"triggers-dead": messages.dead_letters} if messages is not None else {}),
             "undelivered": undelivered,
             "parked": parked,
         }
@@ -241,8 +270,9 @@ class RunfoldStack(Stack):
                 self,
                 "Alarms",
                 configuration=configuration,
+                # What triggers cannot work off is set aside, and watched there.
                 functions=functions,
-                polled=polled,
+                polled=polled | ({"triggers": messages.queue} if messages is not None else {}),
                 set_aside=set_aside,
             )
             CfnOutput(self, "AlarmsTopic", value=alarms.topic_arn)
@@ -250,8 +280,8 @@ class RunfoldStack(Stack):
                 self,
                 "Dashboard",
                 configuration=configuration,
-                functions=functions,
-                polled=polled,
+                functions=functions | {"trigger": trigger},
+                polled=polled | ({"triggers": messages.queue} if messages is not None else {}),
                 set_aside=set_aside,
             )
         outputs: Mapping[str, str] = {
@@ -259,6 +289,7 @@ class RunfoldStack(Stack):
             "ArtifactsBucket": buckets.artifacts.bucket_name,
             "EventsTable": tables.events.table_name,
             "ViewsTable": tables.views.table_name,
+            "EventBus": rules.bus.event_bus_name,
         }
         for output, value in outputs.items():
             CfnOutput(self, output, value=value)
@@ -281,6 +312,13 @@ class RunfoldStack(Stack):
                 audience=audience,
             )
             CfnOutput(self, f"{access.capitalize()}ApiUrl", value=gateway.url)
+
+
+def _allow_reading_secrets(role: iam.IRole, configuration: Configuration) -> None:
+    for service, action in (("secretsmanager", "secretsmanager:GetSecretValue"), ("ssm", "ssm:GetParameter")):
+        named = [one for one in configuration.webhook_secrets if one.split(":")[2] == service]
+        if named:
+            allow(role, action, on=named, why="Configured so: secrets of webhooks that share a beginning.")
 
 
 def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -> Settings:

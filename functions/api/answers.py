@@ -76,6 +76,26 @@ class Version(_Shape):
     source: str
 
 
+class TriggeringEvent(_Shape):
+    trigger: str
+    event: str = Field(description="For people.")
+
+
+class TriggerInWords(_Shape):
+    name: str
+    type: Literal["s3", "event", "queue", "webhook", "workflow"]
+    waits_for: str = Field(description="For people.")
+
+
+class TurnedAwayEvent(_Shape):
+    at: Time
+    trigger: str
+    event: str = Field(description="What it was, for people.")
+    how: Literal["refused", "missed", "dropped"]
+    reason: str
+    run: str = Field(description="That it would have been.")
+
+
 class Workflow(_Shape):
     workflow: str
     version: int = Field(description="Of the workflow's stream.")
@@ -89,6 +109,24 @@ class Workflow(_Shape):
     active_runs: list[str]
     held_runs: list[HeldRun]
     versions: list[Version]
+    triggers: list[TriggerInWords]
+    turned_away: list[TurnedAwayEvent] = Field(description="The newest events that became no run, the newest first.")
+
+
+class TakenEvent(_Shape):
+    workflow: str
+    trigger: str
+    run: str = Field(description="That the event is, or would have been.")
+    fate: Literal["started", "known", "held", "missed", "refused"] = Field(
+        description="`known`: it had its fate before; `missed`: the workflow is paused, or too many wait."
+    )
+    reason: str
+
+
+class Events(_Shape):
+    taken: list[TakenEvent] = Field(
+        description="For each trigger that it fits, of the workflows that the caller may run."
+    )
 
 
 class Versions(_Shape):
@@ -278,6 +316,7 @@ class Run(_Shape):
     status: str
     trigger: str
     backfill: str | None = Field(description="The backfill that it is a part of.")
+    event: TriggeringEvent | None = Field(description="With trigger `event`: which, through which trigger.")
     requested_by: str
     note: str
     parameters: dict[str, Any]

@@ -22,13 +22,16 @@ from urllib.parse import quote
 from local.home import Home, wake
 from local.http import PORT_DEFAULT, HttpServer, is_loopback, serve, token_of
 from local.metrics import CONTENT_TYPE as METRICS_TYPE
+from local.settings import read_settings
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.errors import NotFound, RunfoldError
 from shared.executors.process import ProcessExecutor
+from shared.executors.process.plan import secret_of
 from shared.ids import Digest, RunId
 from shared.ports import LogLine, LogPage, LogSource, Place, StoredFile
 from shared.stores.digests import checked
 from shared.usecases.queries import Queries
+from shared.usecases.triggers import Triggers
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
@@ -132,11 +135,25 @@ class _AtFirstRequest:
                 acting=files.acting,
                 release=release(),
                 given_files=lambda: HomeGivenFiles(self._home),
+                triggers=lambda: Triggers(files.written.transact, files.written.views),
+                read_secret=_secrets_of(self._home),
                 cors_origins=self._origins,
                 wait_seconds_max=WAIT_SECONDS_MAX if self._wait_seconds_max is None else self._wait_seconds_max,
                 pause=self.closing.wait,
             )
         )
+
+
+def _secrets_of(home: Home) -> Callable[[str], bytes]:
+    """Reads secrets as jobs of this home get them, by its settings as they are when one is first asked for."""
+    variables: list[Mapping[str, str]] = []
+
+    def read(reference: str) -> bytes:
+        if not variables:
+            variables.append(read_settings(home.settings).secrets)
+        return secret_of("of a webhook", reference, os.environ, variables[0]).encode()
+
+    return read
 
 
 def _metrics_page(page: Callable[[], str], token: str | None, event: dict[str, Any]) -> dict[str, Any]:

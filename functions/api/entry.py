@@ -36,6 +36,8 @@ handler = doorway(
             ),
             now=_aws.now,
             given_files=lambda: _aws.given_files,
+            triggers=lambda: _aws.triggers,
+            read_secret=_aws.secrets,
             release=_settings.release,
             cors_origins=_settings.listed("cors_origins"),
             answer_bytes_max=ANSWER_BYTES_MAX,

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, CORSConfig, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
-from functions.api.problems import CONTENT_TYPE, HttpProblem, Unauthenticated, refusal
+from functions.api.problems import CONTENT_TYPE, HttpProblem, Unauthenticated, refusal, unsigned
 from functions.api.requests import KEY_PATTERN, body_of, query_of
 from functions.api.routes import PARAMETERS, ROUTES, Route
 from functions.api.service import BODY_BYTES_MAX, Answer, ApiService, Call, Event
@@ -141,15 +141,23 @@ class _Api:
         data, content_type = _data(route, event, headers)
         query = query_of(route.query, event.get("rawQueryString") or "")
         body = body_of(route.body, data) if isinstance(route.body, type) else None
+        try:
+            parts = {name: _part(name, text) for name, text in path.items()}
+        except NotFound:
+            if route.signed:
+                # Whoever cannot sign is told the same of every address.
+                raise unsigned() from None
+            raise
         return Call(
             self._service,
             principal,
-            {name: _part(name, text) for name, text in path.items()},
+            parts,
             query,
             body,
             data,
             content_type,
             _key(headers) if route.keyed else "",
+            headers,
         )
 
     def _response(self, answer: Answer, event: Event) -> Response[Any]:

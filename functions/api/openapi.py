@@ -146,6 +146,12 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
                 YAML: {"schema": {"type": "string"}},
             },
         }
+    elif route.body == "event":
+        operation["requestBody"] = {
+            "required": True,
+            "description": "The event's `detail`.",
+            "content": {"application/json": {"schema": {}}},
+        }
     elif route.body == "file":
         operation["requestBody"] = {
             "required": True,
@@ -216,6 +222,9 @@ def _header_parameters(route: Route) -> list[Object]:
                 "schema": {"type": "string", "pattern": KEY_PATTERN},
             }
         )
+    for name, (needed, described, pattern) in _SIGNATURE.items() if route.signed else ():
+        schema = {"type": "string", "pattern": pattern}
+        found.append({"name": name, "in": "header", "required": needed, "description": described, "schema": schema})
     if route.method == "GET":
         found.append(
             {
@@ -284,6 +293,19 @@ def _links(route: Route) -> Object:
     return found
 
 
+_SIGNATURE = {
+    "X-Runfold-Timestamp": (True, "Seconds since 1970, now.", "^[0-9]{1,12}$"),
+    "X-Runfold-Delivery": (
+        False,
+        "What tells this delivery from others; repeat it when you repeat it.",
+        "^[A-Za-z0-9._-]{0,200}$",
+    ),
+    "X-Runfold-Signature": (
+        True,
+        "`v1=` and the HMAC-SHA256, in hex, of `v1:WORKFLOW:TRIGGER:TIMESTAMP:DELIVERY:` and the body.",
+        "^v1=[0-9a-f]{64}$",
+    ),
+}
 _NAMED = {
     "registerWorkflow": {"workflow": "/workflow"},
     "listWorkflows": {"workflow": "/workflows/0/workflow"},

@@ -49,6 +49,11 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def unsigned() -> Unauthenticated:
+    """The one answer to a request that bears no signature that holds, whatever is wrong with it."""
+    return Unauthenticated("the request is not signed as it must be")
+
+
 TITLES = {
     "bad-request": "The request cannot be read",
     "unauthenticated": "Who asks is not known",

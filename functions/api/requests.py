@@ -219,6 +219,14 @@ class AskForBackfill(_Body):
     dry_run: bool = Field(False, description="Tell what it would do, and ask for nothing.")
 
 
+class SendEvent(_Body):
+    kind: Literal["bus", "queue"] = Field("bus", description="`queue`: as a message, whose body is `detail`.")
+    id: str = Field("", max_length=256, description="What tells it from others; without one, what it says.")
+    source: str = Field("", max_length=256, description="As a pattern's `source` means it.")
+    detail_type: str = Field("", max_length=256, description="As a pattern's `detail-type` means it.")
+    detail: Any = Field(None, description="What matters.")
+
+
 class Cancel(_Body):
     job: Name | None = Field(None, description="Only this job; the run if it is left out.")
     reason: Reason = ""

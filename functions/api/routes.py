@@ -11,7 +11,7 @@ from functions.api import reading, requests, writing
 from functions.api.service import Answer, Call
 from shared.ids import NAME_PATTERN
 
-Body = type[BaseModel] | Literal["document", "calendar", "file"] | None
+Body = type[BaseModel] | Literal["document", "calendar", "file", "event"] | None
 
 PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
     "workflow": ({"type": "string", "pattern": NAME_PATTERN}, "A workflow's name."),
@@ -24,6 +24,7 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
         {"type": "string", "minLength": 3, "maxLength": 128, "examples": ["nightly-sales@b01kaf3k2mx8q"]},
         "A backfill's id.",
     ),
+    "trigger": ({"type": "string", "pattern": NAME_PATTERN}, "A trigger's name in the document."),
     "job": ({"type": "string", "pattern": NAME_PATTERN}, "A job's name in the document."),
     "version": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "A version of the workflow's document."),
     "digest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a file."),
@@ -49,6 +50,8 @@ class Route:
     """Whether an Idempotency-Key means something."""
     open: bool = False
     """Whether anybody may ask, recognised or not."""
+    signed: bool = False
+    """Whether what is sent bears a signature, which says all that needs to be known of who sends it."""
 
     @property
     def parameters(self) -> list[str]:
@@ -330,6 +333,28 @@ ROUTES: tuple[Route, ...] = (
         writing.cancel_backfill,
         "Backfill",
         requests.Because,
+    ),
+    # Events.
+    Route(
+        "POST",
+        "/v1/events",
+        "sendEvent",
+        "Tell of something that happened; the same id again is the same event",
+        writing.send_event,
+        {200: "Events"},
+        body=requests.SendEvent,
+    ),
+    Route(
+        "POST",
+        "/v1/webhooks/{workflow}/{trigger}",
+        "callWebhook",
+        "Start a run by a signed request; the same delivery again is the same run",
+        writing.call_webhook,
+        {200: "TakenEvent"},
+        body="event",
+        refusals=(401,),
+        open=True,
+        signed=True,
     ),
     # Many runs.
     Route(

@@ -14,6 +14,7 @@ from shared.errors import NotFound
 from shared.ports import GivenFiles
 from shared.usecases.control import Control
 from shared.usecases.queries import AsOf, FoundBackfill, FoundRun, FoundWorkflow, Queries, Sees, as_of_in
+from shared.usecases.triggers import ReadSecret, Triggers
 
 BODY_BYTES_MAX = 6 * 1024 * 1024
 """What Lambda takes; the embedded server keeps to it too, so that documents do not outgrow the other engine unnoticed."""
@@ -33,6 +34,14 @@ def _no_files() -> GivenFiles:
     raise NotFound("this engine has no place for files that runs are given")
 
 
+def _no_triggers() -> Triggers:
+    raise NotFound("this engine takes no events")
+
+
+def _no_secrets(reference: str) -> bytes:  # noqa: ARG001
+    raise NotFound("this engine reads no secrets")
+
+
 def _slept(seconds: float) -> bool:
     time.sleep(seconds)
     return False
@@ -48,6 +57,10 @@ class ApiService:
     """Wraps each act, to bring forward what follows from it."""
     given_files: Callable[[], GivenFiles] = _no_files
     """Called when they are first asked for."""
+    triggers: Callable[[], Triggers] = _no_triggers
+    """The same."""
+    read_secret: ReadSecret = _no_secrets
+    """What signed requests are signed with."""
     release: str = ""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call; `*` for any."""
@@ -95,6 +108,8 @@ class Call:
     content_type: str
     key: str
     """The Idempotency-Key."""
+    headers: Mapping[str, str]
+    """By their names in lower case."""
 
     @property
     def queries(self) -> Queries:

@@ -7,16 +7,19 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+from functions.api.problems import unsigned
 from functions.api.reading import document_name, filter_of
 from functions.api.service import Answer, Call, Receive
 from shared.decide.access import Action, Resource
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.ids import BackfillId, Digest, RunId, WorkflowName, keyed_run, workflow_of
 from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
+from shared.triggers import Occurrence, bus_occurrence, content_id
 from shared.usecases.bulk import BulkAct, in_bulk
 from shared.usecases.documents import read_document
 from shared.usecases.queries import FoundRun, is_run
 from shared.usecases.requesting import check_files
+from shared.usecases.triggers import SignedRequest, Taken
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
 from shared.workflow.calendar import EXAMPLE, read_calendar
 from shared.workflow.document import Workflow
@@ -291,6 +294,49 @@ def cancel_backfill(call: Call) -> Answer:
 def _backfill(call: Call, backfill: BackfillId) -> Answer:
     now = call.queries.backfill(backfill)
     return Answer(lambda: backfill_object(now.state, now.version))
+
+
+# --- events ---------------------------------------------------------------------------------------------------------------
+
+
+def send_event(call: Call) -> Answer:
+    body = call.body
+    envelope = {"source": body.source, "detail-type": body.detail_type, "detail": body.detail}
+    id_ = body.id or content_id(envelope)
+    if body.kind == "queue":
+        occurrence = Occurrence("queue", id_, {"id": id_, **envelope, "source": "runfold.queue"})
+    else:
+        occurrence = bus_occurrence({"id": id_, **envelope})
+    sees = call.sees("run")
+    allows = None if sees is None else lambda document: sees(document.name, frozenset(document.tags))
+    taken = call.service.triggers()(occurrence, by=call.by, allows=allows)
+    return Answer(lambda: {"taken": [_taken_object(one) for one in taken]})
+
+
+def call_webhook(call: Call) -> Answer:
+    headers = call.headers
+    request = SignedRequest(
+        call.path["workflow"],
+        call.path["trigger"],
+        headers.get("x-runfold-timestamp", ""),
+        headers.get("x-runfold-delivery", ""),
+        headers.get("x-runfold-signature", ""),
+        call.data,
+    )
+    taken = call.service.triggers().signed(request, read_secret=call.service.read_secret, now=call.service.now())
+    if taken is None:
+        raise unsigned()
+    return Answer(lambda: _taken_object(taken))
+
+
+def _taken_object(taken: Taken) -> dict[str, Any]:
+    return {
+        "workflow": taken.workflow,
+        "trigger": taken.trigger,
+        "run": taken.run,
+        "fate": taken.fate,
+        "reason": taken.reason,
+    }
 
 
 # --- many runs ------------------------------------------------------------------------------------------------------------

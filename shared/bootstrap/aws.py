@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews, DynamoWaiters
     from shared.stores.s3 import S3Documents, S3GivenFiles, S3Uploads
     from shared.stores.schedules import SchedulerBells
+    from shared.stores.secrets import AwsSecrets
     from shared.stores.sqs import SqsEffects
     from shared.usecases.admission import Admission
     from shared.usecases.control import Control
@@ -175,6 +176,12 @@ class Aws:
         from shared.usecases.triggers import Triggers
 
         return Triggers(self.transact, self.views)
+
+    @cached_property
+    def secrets(self) -> "AwsSecrets":
+        from shared.stores.secrets import AwsSecrets
+
+        return AwsSecrets(self.client, now=self.now)
 
     @cached_property
     def dispatch(self) -> "Dispatch":

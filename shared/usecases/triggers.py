@@ -6,15 +6,18 @@ tells events apart. Once a call returns, the fate of the event is stored for eve
 Nothing is asked of the index but where to look: what fits is for the document that is live.
 """
 
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 from shared.decide.commands import AdmitRun, RefuseEvent, RequestRun
 from shared.decide.run import check_request
-from shared.decide.triggers import is_turned_away
+from shared.decide.triggers import is_turned_away, trigger_named
 from shared.effects import TellListener
-from shared.errors import InvalidInput, Problem, Rejected
+from shared.errors import InvalidInput, NotFound, Problem, Rejected, TargetRefused
 from shared.events import RunRequested
 from shared.ids import RunId, WorkflowName, is_name, run_stream, workflow_stream
 from shared.ports import PAGE_MAX
@@ -22,18 +25,24 @@ from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.triggers import (
     CHAIN_MAX,
+    DELIVERY_LENGTH_MAX,
     Occurrence,
     fits,
+    is_signed,
+    is_timely,
     keys_of,
     outcome_occurrence,
     parameters_of,
     plain_run_of,
     run_of,
+    webhook_occurrence,
 )
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.transact import Transact
 from shared.workflow.document import Workflow
-from shared.workflow.triggers import AnyTrigger, WorkflowTrigger
+from shared.workflow.triggers import WINDOW_SECONDS_MAX, AnyTrigger, WebhookTrigger, WorkflowTrigger
+
+logger = logging.getLogger("runfold.triggers")
 
 RING_WORKFLOWS_MAX = 1_000
 """Workflows looked at, one behind the other, for whether triggers form a ring."""
@@ -74,6 +83,10 @@ class Triggers:
         for workflow in listening(self._listeners, keys_of(occurrence)):
             taken += take(self._transact, workflow, occurrence, by=by, allows=allows)
         return taken
+
+    def signed(self, request: "SignedRequest", *, read_secret: "ReadSecret", now: datetime) -> Taken | None:
+        """See `take_signed`."""
+        return take_signed(self._transact, request, read_secret=read_secret, now=now)
 
 
 def listening(listeners: Listeners, keys: Iterable[str]) -> list[WorkflowName]:
@@ -186,6 +199,53 @@ def _refuse(
     command = RefuseEvent(run, trigger.name, occurrence.subject, occurrence.content, problems)
     transact(workflow_stream(workflow), command, by=by, cause=f"trigger:{trigger.name}:{run}")
     return Taken(workflow, trigger.name, run, "refused", "; ".join(problems[:3]))
+
+
+# --- signed requests --------------------------------------------------------------------------------------------------
+
+ReadSecret = Callable[[str], bytes]
+"""The secret that a reference means. `NotFound`, `TargetRefused`: there is none; `StoreUnavailable`: not for now."""
+_DELIVERY = re.compile(rf"[A-Za-z0-9._-]{{0,{DELIVERY_LENGTH_MAX}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What somebody sent to a webhook's address, none of it believed yet."""
+
+    workflow: str
+    trigger: str
+    timestamp: str
+    delivery: str
+    signature: str
+    body: bytes
+
+
+def take_signed(transact: Transact, request: SignedRequest, *, read_secret: ReadSecret, now: datetime) -> Taken | None:
+    """Take a request whose signature holds, in its time. None for every other, without saying why: whoever cannot sign learns nothing,
+    not even which webhooks there are. `InvalidInput` if what was signed is not JSON."""
+    # What can be seen without reading anything comes first: strangers must not cost much.
+    if not _DELIVERY.fullmatch(request.delivery) or not is_timely(request.timestamp, now, WINDOW_SECONDS_MAX):
+        return None
+    if not is_name(request.workflow):
+        return None
+    workflow = WorkflowName(request.workflow)
+    state = transact.current(workflow_stream(workflow)).state
+    live = state.live if isinstance(state, WorkflowState) else None
+    document = transact.loader.plans(live.document).workflow if live is not None else None
+    trigger = trigger_named(document, request.trigger) if document is not None else None
+    if not isinstance(trigger, WebhookTrigger) or not is_timely(request.timestamp, now, trigger.window_seconds):
+        return None
+    try:
+        secret = read_secret(trigger.secret)
+    except (NotFound, TargetRefused) as error:
+        logger.error("webhook %s of %s: %s", trigger.name, workflow, error)
+        return None
+    signed = (request.workflow, request.trigger, request.timestamp, request.delivery, request.body)
+    if not is_signed(secret, *signed, request.signature):
+        return None
+    occurrence = webhook_occurrence(request.delivery, request.body, now)
+    by = f"webhook:{trigger.name}"
+    return next(iter(take(transact, workflow, occurrence, by=by, trigger=trigger.name)), None)
 
 
 # --- ends of runs -----------------------------------------------------------------------------------------------------

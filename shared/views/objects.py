@@ -32,9 +32,11 @@ from shared.state.run import (
     Submitted,
 )
 from shared.state.run import Waiting as WaitingJob
-from shared.state.workflow import Version, WorkflowState
+from shared.state.workflow import TurnedAway, Version, WorkflowState
 from shared.views.rows import schedule_text
+from shared.workflow.document import Workflow
 from shared.workflow.plan import Plan
+from shared.workflow.triggers import trigger_text
 
 Object = dict[str, Any]
 
@@ -126,6 +128,7 @@ def run_object(run: Run, version: int) -> Object:
         "status": run.status,
         "trigger": request.trigger,
         "backfill": request.backfill,
+        "event": {"trigger": request.trigger_name, "event": request.trigger_event} if request.trigger_name else None,
         "requested_by": request.requested_by,
         "note": request.note,
         "parameters": dict(request.parameters),
@@ -396,6 +399,25 @@ def workflow_object(state: WorkflowState, version: int, plan: Plan | None) -> Ob
         "active_runs": sorted(state.holders),
         "held_runs": [{"run": one.run, "since": moment(one.since), "reason": one.reason} for one in state.held],
         "versions": [version_object(one) for one in state.versions],
+        "triggers": trigger_objects(document),
+        "turned_away": [turned_away_object(one) for one in reversed(state.turned_away)],
+    }
+
+
+def trigger_objects(document: Workflow | None) -> list[Object]:
+    """What starts runs besides time, in a few words each."""
+    triggers = document.triggers if document is not None else None
+    return [{"name": one.name, "type": one.type, "waits_for": trigger_text(one)} for one in triggers or ()]
+
+
+def turned_away_object(one: TurnedAway) -> Object:
+    return {
+        "at": moment(one.at),
+        "trigger": one.trigger,
+        "event": one.event,
+        "how": one.how,
+        "reason": one.reason,
+        "run": one.run,
     }
 
 

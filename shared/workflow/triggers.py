@@ -13,6 +13,7 @@ from shared.ids import NAME_PATTERN
 
 TRIGGERS_MAX = 50
 """Of one document. Ours: an event asks each of them."""
+WINDOW_SECONDS_MAX = 3_600
 WINDOW_SECONDS_DEFAULT = 300
 """How far a webhook's time may lie from ours."""
 Text = Annotated[str, StringConstraints(max_length=1_024)]
@@ -70,7 +71,7 @@ class WebhookTrigger(_Trigger):
     type: Literal["webhook"]
     secret: Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
     """What requests are signed with, by reference (a secret's ARN, or on one machine `env:NAME` or `file:PATH`); never itself."""
-    window_seconds: int = Field(default=WINDOW_SECONDS_DEFAULT, ge=1, le=3_600)
+    window_seconds: int = Field(default=WINDOW_SECONDS_DEFAULT, ge=1, le=WINDOW_SECONDS_MAX)
     """How old, or how far ahead, a request's time may be."""
 
 

@@ -30,6 +30,10 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "emr_serverless_applications": "00f1abc",
         "oidc_issuer": "https://id.example/realms/data",
         "oidc_audience": "runfold",
+        "trigger_buckets": "landing",
+        "trigger_queue": True,
+        "webhook_secrets": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:runfold/hooks-*,"
+        "arn:aws:ssm:eu-central-1:123456789012:parameter/runfold/hook",
         "emr_service_role": "arn:aws:iam::123456789012:role/runfold/test/emr",
         "emr_instance_profile": "runfold-emr",
         "emr_serverless_role_arn": "arn:aws:iam::123456789012:role/runfold/test/spark",

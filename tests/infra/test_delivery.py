@@ -18,10 +18,28 @@ def mappings(template: Template, source: str) -> dict[str, dict[str, Any]]:
     return {name.partition(".")[0]: one for name, one in found.items() if name.endswith(source)}
 
 
-def test_two_queues_are_polled_and_no_more(template: Template) -> None:
+def test_two_queues_are_polled_and_a_third_only_where_it_is_asked_for(template: Template) -> None:
     queues = template.all_of(QUEUE)
     polled = {queues[name]["QueueName"] for name in mappings(template, ".Arn") if name in queues}
-    assert polled == {f"runfold-{template.stage}-effects", f"runfold-{template.stage}-reports"}
+    wanted = ["effects", "reports", *(["triggers"] if template.stage == "test" else [])]
+    assert polled == {f"runfold-{template.stage}-{name}" for name in wanted}
+
+
+def test_whatever_is_put_on_the_bus_and_new_objects_of_named_buckets_reach_the_triggers(
+    full: Template, prod: Template
+) -> None:
+    def told(template: Template) -> list[tuple[str, Any]]:
+        function = template.named("AWS::Lambda::Function", "FunctionsTrigger")
+        return [
+            ("default" if "EventBusName" not in rule else "own", rule["EventPattern"])
+            for rule in template.all_of(RULE).values()
+            if any(flat(target["Arn"]) == f"<{function}.Arn>" for target in rule["Targets"])
+        ]
+
+    objects = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": ["landing"]}}}
+    events = ("own", {"account": [{"Ref": "AWS::AccountId"}]})
+    assert sorted(told(full), key=lambda one: one[0]) == [("default", objects), events]
+    assert told(prod) == [events]
 
 
 def test_a_polled_queue_answers_item_by_item_and_gives_its_function_time_and_bounded_company(prod: Template) -> None:
@@ -46,8 +64,9 @@ def test_what_waits_for_nobody_is_dispatched_at_once_and_reports_are_collected_f
 
 
 def test_a_window_makes_larger_batches(full: Template) -> None:
-    for mapping in mappings(full, ".Arn").values():
-        assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == (100, 1)
+    for name, mapping in mappings(full, ".Arn").items():
+        window = mapping.get("MaximumBatchingWindowInSeconds", 0)
+        assert (mapping["BatchSize"], window) == ((10, 0) if name.startswith("Messages") else (100, 1))
 
 
 def test_a_message_that_keeps_failing_becomes_a_dead_letter_of_its_own_queue(template: Template) -> None:
@@ -87,7 +106,7 @@ def test_reports_come_from_ecs_emr_and_hosts_through_the_queue(full: Template) -
         (source, kind)
         for rule in full.all_of(RULE).values()
         if flat(rule["Targets"][0]["Arn"]) == f"<{reports}.Arn>"
-        for source in rule["EventPattern"]["source"]
+        for source in rule["EventPattern"].get("source", [])
         for kind in rule["EventPattern"]["detail-type"]
     }
     assert told == {
@@ -104,7 +123,7 @@ def tasks_told_of(template: Template, status: str) -> dict[str, Any]:
     (detail,) = [
         one["EventPattern"]["detail"]
         for one in template.all_of(RULE).values()
-        if one["EventPattern"]["source"] == ["aws.ecs"] and status in one["EventPattern"]["detail"]["lastStatus"]
+        if one["EventPattern"].get("source") == ["aws.ecs"] and status in one["EventPattern"]["detail"]["lastStatus"]
     ]
     return dict(detail)
 
@@ -121,7 +140,7 @@ def test_that_a_task_runs_is_told_only_where_a_time_limit_counts_from_it_unless_
 
 
 def test_uploads_reach_the_register_function_and_what_it_cannot_do_is_set_aside(prod: Template) -> None:
-    (rule,) = [one for one in prod.all_of(RULE).values() if one["EventPattern"]["source"] == ["aws.s3"]]
+    (rule,) = [one for one in prod.all_of(RULE).values() if one["EventPattern"].get("source") == ["aws.s3"]]
     assert rule["EventPattern"]["detail-type"] == ["Object Created", "Object Deleted"]
     assert rule["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "workflows/"}]}
     assert "Register" in flat(rule["Targets"][0]["Arn"])

@@ -12,7 +12,7 @@ from shared.settings import PREFIX, Settings
 from tests.infra.template import Template, flat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NAMES = {"register", "scheduler", "relay", "dispatch", "status", "api"}
+NAMES = {"register", "scheduler", "relay", "dispatch", "status", "api", "trigger"}
 BUILT_IN = {"boto3", "botocore"}
 """What Lambda's runtime brings, as the emulator does."""
 
@@ -79,6 +79,7 @@ def test_the_schema_engine_is_brought_to_those_that_read_documents(prod: Templat
         "scheduler",
         "dispatch",
         "api",
+        "trigger",
     }
 
 

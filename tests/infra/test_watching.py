@@ -38,7 +38,8 @@ def test_every_queue_of_what_failed_has_an_alarm(template: Template) -> None:
 def test_polled_queues_functions_and_the_stream_have_alarms(template: Template) -> None:
     alarms = template.all_of(ALARM).values()
     counted = {name: sum(alarm["MetricName"] == name for alarm in alarms) for name in _COUNTED}
-    assert counted == _COUNTED
+    more = {"ApproximateAgeOfOldestMessage": 3} if template.stage == "test" else {}
+    assert counted == _COUNTED | more
 
 
 _COUNTED = {"ApproximateAgeOfOldestMessage": 2, "Errors": 6, "Throttles": 6, "IteratorAge": 1}

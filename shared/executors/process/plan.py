@@ -290,23 +290,8 @@ class Planner:
     def _variables(self, body: Mapping[str, Any]) -> dict[str, str]:
         variables = dict(body.get("environment") or {})
         for name, reference in (body.get("secrets") or {}).items():
-            variables[name] = self._secret(name, reference)
+            variables[name] = secret_of(name, reference, self._environment, self._secret_variables)
         return variables
-
-    def _secret(self, name: str, reference: str) -> str:
-        variable = self._secret_variables.get(reference)
-        if variable is None and reference.startswith("env:"):
-            variable = reference.removeprefix("env:")
-        if variable is not None:
-            if variable not in self._environment:
-                raise TargetRefused(f"secret {name}: the engine's environment has no variable {variable}")
-            return self._environment[variable]
-        if reference.startswith("file:"):
-            return _secret_in_file(name, reference.removeprefix("file:"))
-        raise TargetRefused(
-            f"secret {name}: one machine cannot read {reference}; use `env:NAME` or `file:/path`, "
-            "or map the reference to a variable of the engine's environment"
-        )
 
     def _which(self, program: str, path: str | None = None) -> str | None:
         return shutil.which(program, path=path or self.base["PATH"])
@@ -348,6 +333,24 @@ def request_text(request: Request, plan: Plan) -> str:
             "inputs": [{key: one[key] for key in one if key != "content"} for one in request.inputs],
             "outputs": request.outputs,
         }
+    )
+
+
+def secret_of(name: str, reference: str, environment: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    """The secret that a reference means on one machine. `variables` maps references of AWS to names in `environment`. `TargetRefused`, which
+    names the secret `name` and never repeats it."""
+    variable = variables.get(reference)
+    if variable is None and reference.startswith("env:"):
+        variable = reference.removeprefix("env:")
+    if variable is not None:
+        if variable not in environment:
+            raise TargetRefused(f"secret {name}: the engine's environment has no variable {variable}")
+        return environment[variable]
+    if reference.startswith("file:"):
+        return _secret_in_file(name, reference.removeprefix("file:"))
+    raise TargetRefused(
+        f"secret {name}: one machine cannot read {reference}; use `env:NAME` or `file:/path`, "
+        "or map the reference to a variable of the engine's environment"
     )
 
 
