@@ -36,7 +36,13 @@ def test_nobody_gets_anything_but_health_and_the_description(api: Api) -> None:
         if route.open:
             continue
         path = route.path.format(
-            workflow="sales", run=at(api.run).rpartition("/")[2], job="extract", attempt=1, version=1, digest="0" * 64
+            workflow="sales",
+            run=at(api.run).rpartition("/")[2],
+            job="extract",
+            attempt=1,
+            version=1,
+            digest="0" * 64,
+            backfill="sales@b1",
         )
         told = api(route.method, path)
         assert told.status == 401, route.path
