@@ -36,6 +36,7 @@ from shared.state.workflow import NotRegistered, WorkflowState
 from shared.usecases.backfills import rehearse
 from shared.usecases.calendars import calendars, check_calendars, coming, find_calendar
 from shared.usecases.documents import difference
+from shared.usecases.explaining import upstream_of
 from shared.usecases.loading import Loaded
 from shared.views.objects import (
     attempt_objects,
@@ -235,16 +236,26 @@ class AtHome:
         assert isinstance(workflow, WorkflowState | NotRegistered)
         known = workflow if isinstance(workflow, WorkflowState) else None
         plan = parts.plans(known.live.document) if known is not None and known.live is not None else None
+        upstream = upstream_of(parts.loader, now, at=at)
         if job is not None and isinstance(state, Run):
             name = finding.find_job(state, job)
-            conditions = why_job(state, name, now, workflow=known, pools=_pools(parts, pools_of(state, name), at))
+            pools = _pools(parts, pools_of(state, name), at)
+            conditions = why_job(state, name, now, workflow=known, pools=pools, upstream=upstream)
         else:
             history = () if isinstance(state, Run) else _history(parts, owner, at)
             pools = _pools(parts, pools_of(state), at) if isinstance(state, Run) else {}
             rule = plan.workflow.schedule if plan is not None else None
             exclusion = exclusion_of(rule, parts.loader.calendar_days) if rule is not None and at is None else None
             conditions = why_run(
-                state, found, now, workflow=workflow, plan=plan, history=history, pools=pools, exclusion=exclusion
+                state,
+                found,
+                now,
+                workflow=workflow,
+                plan=plan,
+                history=history,
+                pools=pools,
+                exclusion=exclusion,
+                upstream=upstream,
             )
         return {
             "run": found,

@@ -10,6 +10,9 @@ from shared.ids import instant_text
 Code = Literal[
     # What a job waits for.
     "waits_for_job",
+    "waits_for_run",
+    "waits_for_success",
+    "waits_for_file",
     "undecided",
     "parallelism",
     "pool",

@@ -19,6 +19,7 @@ from shared.explain.conditions import (
     with_reason,
 )
 from shared.explain.pool import NO_POOLS, Pool, waits_in_line, waits_to_ask
+from shared.explain.waits import Upstream, nothing_known, waits_outside
 from shared.ids import JobName, PoolName
 from shared.state.pool import NoPool
 from shared.state.run import (
@@ -56,6 +57,7 @@ def why_job(
     *,
     workflow: WorkflowState | None = None,
     pools: Mapping[PoolName, Pool] = NO_POOLS,
+    upstream: Upstream = nothing_known,
 ) -> list[Condition]:
     """Every condition that keeps `job` from running (or, for one that runs or has ended, how it is).
 
@@ -63,7 +65,7 @@ def why_job(
     """
     if job not in run.plan.jobs:
         raise NotFound(f"the run has no job {job}; it has {names_of(tuple(run.plan.jobs))}")
-    found = Look(run, now, pools).job(job)
+    found = Look(run, now, pools, upstream).job(job)
     if workflow is not None and workflow.pause is not None and not isinstance(run.jobs[job].phase, Done):
         pause = workflow.pause
         found.append(
@@ -82,7 +84,8 @@ def why_job(
 class Look:
     """One look at a run at one moment; what several conditions need is found out once."""
 
-    def __init__(self, run: Run, now: datetime, pools: Mapping[PoolName, Pool]) -> None:
+    def __init__(self, run: Run, now: datetime, pools: Mapping[PoolName, Pool], upstream: Upstream) -> None:
+        self._upstream = upstream
         self.run = run
         self.now = now
         self._pools = pools
@@ -123,7 +126,9 @@ class Look:
         if not self.run.opened:
             found.append(self.before_its_time(name))
         if phase.remaining == 0:
-            if self.run.opened:
+            if outside := waits_outside(self.run, name, self._upstream):
+                found.extend(outside)
+            elif self.run.opened:
                 found.append(
                     Condition(
                         "undecided",
@@ -134,6 +139,7 @@ class Look:
                     )
                 )
             return found
+        found.extend(waits_outside(self.run, name, self._upstream))
         document = self.run.plan.jobs[name]
         befores = [JobName(before) for before in dict.fromkeys(document.after)]
         if document.when == "all_succeeded" and phase.failed:

@@ -12,8 +12,10 @@ from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
 from shared.explain.job import ROOTS_MAX, Look, has_place_to_take
 from shared.explain.pool import NO_POOLS, Pool
+from shared.explain.waits import Upstream, nothing_known, waits_outside
 from shared.ids import JobName, PoolName, RunId, scheduled_instant, workflow_of
 from shared.state.run import BAD_OUTCOMES, Done, NotRequested, Ready, Run, Waiting
+from shared.state.waits import WHOLE_RUN, is_open
 from shared.state.workflow import NotRegistered, Pause, WorkflowState
 from shared.workflow.days import Exclusion
 from shared.workflow.document import Workflow
@@ -48,6 +50,7 @@ def why_run(
     history: Iterable[tuple[datetime, Event]] = (),
     pools: Mapping[PoolName, Pool] = NO_POOLS,
     exclusion: Exclusion | None = None,
+    upstream: Upstream = nothing_known,
 ) -> list[Condition]:
     """Every condition that keeps the run from running, or how it is doing.
 
@@ -56,7 +59,7 @@ def why_run(
     `pools` are those of `pools_of`. `exclusion`: the days that the schedule excludes by the calendars of now.
     """
     if isinstance(run, Run):
-        return [*_existing(run, now, pools), *part_of_backfill(run)]
+        return [*_existing(run, now, pools, upstream), *part_of_backfill(run)]
     name = workflow_of(run_id)
     if not isinstance(workflow, WorkflowState):
         text = f"There is no workflow {name}."
@@ -83,8 +86,8 @@ def why_run(
 # --- a run that exists ------------------------------------------------------------------------------------------------
 
 
-def _existing(run: Run, now: datetime, pools: Mapping[PoolName, Pool]) -> list[Condition]:
-    look = Look(run, now, pools)
+def _existing(run: Run, now: datetime, pools: Mapping[PoolName, Pool], upstream: Upstream) -> list[Condition]:
+    look = Look(run, now, pools, upstream)
     if run.outcome is not None:
         return [_finished(run, look)]
     found: list[Condition] = []
@@ -93,6 +96,9 @@ def _existing(run: Run, now: datetime, pools: Mapping[PoolName, Pool]) -> list[C
     elif not run.opened:
         found.append(look.before_its_time(run.run))
         return found + against_the_clock(run)
+    elif is_open(run.gates.get(WHOLE_RUN, ())):
+        # Nothing of it may begin, so nothing else need be said of its jobs.
+        return waits_outside(run, run.run, upstream) + against_the_clock(run)
     jobs: list[Condition] = []
     ready: list[JobName] = []
     waiting = 0

@@ -60,6 +60,7 @@ from shared.usecases.backfills import rehearse
 from shared.usecases.calendars import Coming, calendars, check_calendars, coming, find_calendar
 from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_document
+from shared.usecases.explaining import upstream_of
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.triggers import check_no_ring
 from shared.workflow.document import Workflow
@@ -349,19 +350,28 @@ class Queries:
         assert isinstance(state, Run | NotRequested)
         assert isinstance(workflow, WorkflowState | NotRegistered)
         known = workflow if isinstance(workflow, WorkflowState) else None
+        upstream = upstream_of(self._loader, now, at=None if as_of is None else now)
         if job is not None:
             if not isinstance(state, Run):
                 state = self._held(run, loaded).run
             named = self.job(state, job)
             pools = self._pools(pools_of(state, named), now if as_of is not None else None)
-            return Why(now, tuple(why_job(state, named, now, workflow=known, pools=pools)))
+            return Why(now, tuple(why_job(state, named, now, workflow=known, pools=pools, upstream=upstream)))
         plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
         history = () if isinstance(state, Run) else self._history(owner, now)
         pools = self._pools(pools_of(state), now if as_of is not None else None) if isinstance(state, Run) else {}
         rule = plan.workflow.schedule if plan is not None else None
         exclusion = exclusion_of(rule, self._loader.calendar_days) if rule is not None and as_of is None else None
         conditions = why_run(
-            state, run, now, workflow=workflow, plan=plan, history=history, pools=pools, exclusion=exclusion
+            state,
+            run,
+            now,
+            workflow=workflow,
+            plan=plan,
+            history=history,
+            pools=pools,
+            exclusion=exclusion,
+            upstream=upstream,
         )
         return Why(now, tuple(conditions))
 

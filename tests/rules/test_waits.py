@@ -9,6 +9,7 @@ from shared.decide.commands import Advance, CancelJob, CancelRun, Finding, MarkJ
 from shared.decide.waits import due_looks
 from shared.effects import LookAtWaits, due_of_run, effects_of_run, pending_of_run
 from shared.events import WaitBegun, WaitExpired, WaitFailed, WaitMet
+from shared.explain import Condition, why_job, why_run
 from shared.ids import JobName
 from shared.state.run import Run
 from shared.state.snapshot import dump, load
@@ -450,3 +451,60 @@ def test_a_snapshot_of_a_run_that_waits_folds_on_as_the_run_does() -> None:
         name = "load" if story.state.jobs[JobName("load")].status and "load" in story.state.gates else ""
         again = Story(kept, story.now, story.history).given(look(found(job=name)))
         assert same(again.state, story.given(look(found(job=name))).state)
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def told(story: Story, name: str = "", upstream: Any = None) -> list[Condition]:
+    run = story.state
+    assert isinstance(run, Run)
+    how = {} if upstream is None else {"upstream": upstream}
+    if name:
+        return why_job(run, JobName(name), story.now, **how)
+    return why_run(run, run.run, story.now, workflow=None, plan=None, **how)
+
+
+def test_why_names_the_run_that_is_waited_for_how_it_is_doing_and_what_clears_it() -> None:
+    running = Condition("running", "fetch", "fetch is running (attempt 1).")
+    (condition,) = told(waiting(), upstream=lambda run: [running] if run == AT_NOON else [])
+    assert condition.code == "waits_for_run"
+    assert condition.message == (
+        f"nightly@1 waits for {AT_NOON}: fetch is running (attempt 1). It waits for as long as it takes."
+    )
+    assert condition.clears == f"when {AT_NOON} succeeds"
+    assert condition.holders == (AT_NOON,)
+    assert condition.chain == (running,)
+
+
+def test_why_tells_when_what_is_waited_for_is_due_and_until_when_it_is_waited_for() -> None:
+    later = NOON + hours(1)
+    due = Condition("before_its_time", AT_NOON, "ingest is scheduled for later.", clears_at=later)
+    (condition,) = told(waiting({**INGEST, "timeout_minutes": 120}), upstream=lambda _: [due])
+    assert condition.clears_at == later
+    assert "At 2026-03-02T14:00:00Z it gives up." in condition.message
+    (condition,) = told(waiting({**INGEST, "timeout_minutes": 120, "on_timeout": "go_on"}))
+    assert condition.clears_at == NOON + hours(2)
+    assert "it goes on without it" in condition.message
+
+
+def test_why_tells_of_a_job_what_it_waits_for_and_what_its_run_waits_for() -> None:
+    (condition,) = told(job_waiting({**INGEST, "job": "fetch", "until": "ended"}), "load")
+    assert (condition.subject, condition.clears) == ("load", f"when job fetch of {AT_NOON} ends")
+    (condition,) = told(waiting(), "load")
+    assert (condition.code, condition.subject) == ("waits_for_run", "load")
+    assert told(job_waiting(), "fetch")[0].code == "queued"
+
+
+def test_why_tells_of_files_windows_and_instants_before() -> None:
+    file, window, before = told(
+        waiting(
+            {"file": "/in/a.csv", "timeout_minutes": 60},
+            {**INGEST, "latest_within_minutes": 90},
+            {**INGEST, "lag_instants": 2},
+        )
+    )
+    assert (file.code, file.clears_at) == ("waits_for_file", NOON + hours(1))
+    assert file.clears.startswith("when /in/a.csv is there")
+    assert (window.code, window.clears) == ("waits_for_success", "when a run of ingest succeeds")
+    assert before.clears == "when ingest, 2 instants earlier succeeds"
