@@ -102,7 +102,9 @@ class Sandbox(Aws):
                 kernel, "events", OlderRelease(events) if older else events, methods=("append", "read", "read_lately")
             ),
             "dues": Port(kernel, "dues", DuesPort(tables), methods=("get", "lower", "raise_to", "remove", "due")),
-            "views": Port(kernel, "views", tables.views, methods=("put_run", "get_run", "put_workflow")),
+            "views": Port(
+                kernel, "views", tables.views, methods=("put_run", "get_run", "put_workflow", "put_backfill")
+            ),
             "documents": Port(kernel, "documents", tables.documents, methods=("put", "get")),
             "snapshots": Port(kernel, "snapshots", tables.snapshots, methods=("put", "get")),
             "uploads": Uploads(tables),

@@ -26,6 +26,7 @@ from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.verify import verify
 from tests.engine.fakes import derived
+from tests.simulation.backfills import Backfills, untrue_of_backfills
 from tests.simulation.deployment import RESTORE, Deployment
 from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, ssm
@@ -138,9 +139,11 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         older = 0.5 if kernel.random.random() < 0.1 else 0.0
         deployment = Deployment(kernel, workload.behaviour, older_share=older)
         workload.begin(deployment, HOURS)
+        backfills = Backfills(kernel, workload, seed)
+        backfills.begin(deployment, HOURS)
         _plan_restore(kernel, deployment, workload)
         _let_pass(kernel, timedelta(hours=HOURS))
-        _tidy(kernel, deployment, workload)
+        _tidy(kernel, deployment, workload, backfills)
         return judge(seed, kernel, deployment)
 
 
@@ -157,7 +160,7 @@ def _let_pass(kernel: Kernel, time: timedelta) -> None:
     kernel.run(lambda: kernel.now >= end, deadline=end)
 
 
-def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
+def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload, backfills: Backfills) -> None:
     """The rolling deployment ends, schedules end, faults end; operators put dead letters back; people look after what is left."""
     for name in workload.names:
         workload.insist(deployment, lambda control, name=name: control.unregister(name, by="ann"))  # type: ignore[misc]
@@ -177,6 +180,7 @@ def _tidy(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
         nonlocal tidied
         tidied += 1
         deployment.redrive()
+        backfills.wind_up(deployment, tidied)
         if tidied >= 2:
             workload.wind_up(deployment, runs_of(deployment))
         kernel.after(6 * 3600, tidy)
@@ -219,6 +223,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     runs = runs_of(deployment)
     found += [f"{run} has not ended" for run, state in runs.items() if not state.finished]
     found += _untrue(runs, deployment)
+    found += untrue_of_backfills(deployment.tables, runs)
     found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
     if found:
         raise Violated("\n".join(found[:20]))
@@ -227,7 +232,11 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
         for record in tables.events.read(stream):
             played.events.update(type(event).__name__ for event in events_in(record.body))
         played.checked["I5 I7 I8 what lists show, and when to look again, of a run"] += 1
-    for kind in ("run", "workflow", "document"):
+    for stream in tables.events.streams("backfill"):
+        for record in tables.events.read(stream):
+            played.events.update(type(event).__name__ for event in events_in(record.body))
+    played.checked["I5 I6 an instant of a backfill: one run at once, one outcome"] += played.events["BackfillRunEnded"]
+    for kind in ("run", "workflow", "document", "backfill"):
         for stream in tables.events.streams(kind):
             played.checked["I9 I11 I13 a commit: chain, cause, no secret"] += len(tables.events.read(stream))
     played.checked["I6 a workflow's instants: run, skip or miss"] += len(tables.events.streams("workflow"))

@@ -18,7 +18,19 @@ from tests.simulation.kernel import Kernel
 LAG_SECONDS = (0.0, 0.0, 0.0, 0.3, 2.0)
 """How old what is read without consistency may be."""
 WRITES = frozenset(
-    {"append", "lower", "raise_to", "remove", "add", "put", "put_run", "put_workflow", "remove_run", "remove_workflow"}
+    {
+        "append",
+        "lower",
+        "raise_to",
+        "remove",
+        "add",
+        "put",
+        "put_run",
+        "put_workflow",
+        "put_backfill",
+        "remove_run",
+        "remove_workflow",
+    }
 )
 
 
