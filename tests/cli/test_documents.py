@@ -122,3 +122,30 @@ def test_a_misspelt_workflow_is_told_with_the_nearest_name(runfold: Runfold, com
     answer = runfold(command, "nightly-sale")
     assert answer.code == 1
     assert "did you mean nightly-sales?" in answer.err
+
+
+def test_a_calendar_is_registered_beside_the_workflow_that_names_it_and_shown_with_its_days(runfold: Runfold) -> None:
+    workflow = runfold.file(
+        "a.json", document("a", schedule={"cron": "0 6 * * *", "exclude": {"calendars": ["days-off"]}})
+    )
+    days = runfold.file("days.yaml", "calendar: days-off\ndays: [saturday, 12-25]\n")
+    refused = runfold("register", workflow)
+    assert refused.code == 2
+    assert "there is no calendar `days-off`" in refused.err
+    done = runfold.good("register", workflow, days, "--json").json
+    assert [one.get("calendar") or one["workflow"] for one in done] == ["days-off", "a"]
+    assert runfold.good("register", days, "--json").json[0]["changed"] is False
+    (listed,) = runfold.good("calendars", "--json").json
+    assert (listed["calendar"], listed["version"], listed["days"]) == ("days-off", 1, ["saturday", "12-25"])
+    assert "12-25" in runfold.good("calendars", "days-off").out
+    assert "did you mean days-off?" in runfold("calendars", "day-off").err
+    planned = runfold.good("plan", workflow, "--next", "10", "--json").json
+    assert any("calendar days-off, version 1" in one["excluded"] for one in planned["instants"])
+    assert [one["day"][5:] for one in planned["odd_days"]] == ["12-25"]
+    assert "Odd days" in runfold.good("plan", workflow).out
+    near = document("b", schedule={"cron": "0 6 * * *", "exclude": {"calendars": ["days-of"]}})
+    assert "did you mean days-off?" in runfold("plan", runfold.file("b.json", near)).err
+    assert runfold.good("validate", days, "--json").json[0]["calendar"] == "days-off"
+    assert runfold("plan", days).code == 2
+    assert '"CalendarRegistered"' in runfold.good("events", "calendar#days-off", "--json").out
+    assert runfold("verify").code == 0

@@ -105,6 +105,16 @@ def test_nightly_runs_each_night_in_berlin_also_when_the_clocks_change() -> None
     assert [one.at.isoformat() for one in autumn] == ["2026-10-25T00:30:00+00:00", "2026-10-26T01:30:00+00:00"]
 
 
+def test_weekdays_keeps_its_days_off_and_says_why(home: Home) -> None:
+    planned = home.ask("plan", str(EXAMPLES / "weekdays.yaml"), "--next", "400")
+    working = [one["local"][:10] for one in planned["instants"] if not one["excluded"]]
+    assert all(datetime.fromisoformat(day).weekday() < 5 for day in working)
+    assert not {day[5:] for day in working} & {"01-01", "05-01"}
+    assert any("calendar bank-holidays, version 1" in one["excluded"] for one in planned["instants"])
+    assert any("calendar bank-holidays" in one["reason"] for one in planned["odd_days"])
+    assert home.run("weekdays").written("report").startswith("the report of ")
+
+
 @pytest.mark.slow
 def test_nightly_covers_the_interval_between_two_instants_when_the_schedule_starts_it(tmp_path: Path) -> None:
     # The same document, every second instead of every night.

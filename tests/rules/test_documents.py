@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 
 from shared.errors import InvalidInput
-from shared.usecases.documents import difference, read_document
+from shared.usecases.documents import difference, read_any, read_document
 from shared.workflow.document import Workflow
 from shared.workflow.schema import EXAMPLE, schema, text
 
@@ -120,4 +120,4 @@ BLOCKS = re.findall(r"^```(json|yaml)\n(.*?)^```$", (DOCS / "workflow.md").read_
 
 @pytest.mark.parametrize(("language", "block"), BLOCKS)
 def test_every_document_in_the_format_reference_can_be_registered(language: str, block: str) -> None:
-    read_document(block.encode(), name=f"block.{language}")
+    read_any(block.encode(), name=f"block.{language}")
