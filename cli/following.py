@@ -432,6 +432,7 @@ def live_table(run: Watched, terminal: Terminal, now: datetime) -> "list[Rendera
 
 _ORDER = {
     "doubt": 0,
+    "approval": 0,
     "failed": 1,
     "timed_out": 1,
     "backoff": 2,

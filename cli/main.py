@@ -69,6 +69,8 @@ COMMANDS: dict[str, Entry] = {
     "cancel": Entry("Runs", "cli.commands.asking", "Ask a run, or one job of it, to end."),
     "backfill": Entry("Runs", "cli.commands.backfilling", "Run a stretch of a schedule that has passed."),
     "rerun": Entry("Runs", "cli.commands.asking", "Do a finished run, or parts of it, again."),
+    "approve": Entry("Runs", "cli.commands.asking", "Say yes to a job that waits for a decision."),
+    "reject": Entry("Runs", "cli.commands.asking", "Say no to it, and so fail it."),
     "mark": Entry("Runs", "cli.commands.asking", "Declare how a job ended, in your name."),
     "prune": Entry("Keeping", "cli.commands.keeping", "Remove old finished runs and their files."),
     "rebuild": Entry("Keeping", "cli.commands.history", "Make the lists again from the events alone."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 Outcome = Literal["succeeded", "failed", "skipped"]
+Verdict = Literal["approved", "rejected"]
 Pin = Literal["pinned", "latest"] | int
 End = Literal["ended", "interrupted", "timeout"]
 
@@ -151,6 +152,8 @@ class Reach(Protocol):
     ) -> tuple[str, ...]:
         """What the newer document changes."""
         ...
+
+    def decide(self, run: str, job: str, verdict: "Verdict", *, reason: str) -> None: ...
 
     def mark(self, run: str, job: str, outcome: Outcome, *, reason: str) -> None: ...
 

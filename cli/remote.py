@@ -31,6 +31,7 @@ from cli.reach import (
     Page,
     Pin,
     Runs,
+    Verdict,
     instant_of,
     is_their_page,
     tally_of,
@@ -490,6 +491,8 @@ class Remote:
             "status": where.status,
             "owner": where.owner,
             "tag": where.tag,
+            "attention": where.attention,
+            "parent": where.parent,
             "since": _text(where.since),
             "until": _text(where.until),
         }
@@ -510,7 +513,7 @@ class Remote:
 
     def _held_rows(self, where: "RunFilter") -> Iterator[Object]:
         """Runs that their workflows hold back, which no list of runs has yet."""
-        if where.status not in (None, "waiting"):
+        if where.status not in (None, "waiting") or where.attention is not None:
             return
         if where.workflow is not None:
             one = self.workflow(where.workflow)
@@ -524,6 +527,8 @@ class Remote:
                 try:
                     run = self._run(name)
                 except NotFound:
+                    continue
+                if where.parent is not None and (run["parent"] or {}).get("run") != where.parent:
                     continue
                 at = instant_of(run["requested_at"])
                 if run["version"] or (where.since and at < where.since) or (where.until and at >= where.until):
@@ -618,6 +623,10 @@ class Remote:
     ) -> tuple[str, ...]:
         body = {"jobs": list(jobs), "failed": failed, "document": document, "reason": reason}
         return tuple(self._client.post(_at("runs", run, "/rerun"), body, key=key)["changes"])
+
+    def decide(self, run: str, job: str, verdict: Verdict, *, reason: str) -> None:
+        word = "approve" if verdict == "approved" else "reject"
+        self._client.post(_at("runs", run, f"/{word}"), {"job": job, "reason": reason})
 
     def mark(self, run: str, job: str, outcome: Outcome, *, reason: str) -> None:
         self._client.post(_at("runs", run, "/mark"), {"job": job, "outcome": outcome, "reason": reason})
@@ -772,4 +781,5 @@ def _row_of(run: Object, workflow: Object) -> Object:
         "tags": workflow["tags"],
         "jobs": tally_of(run),
         "attention": run["attention"],
+        "parent": run["parent"]["run"] if run["parent"] is not None else None,
     }

@@ -29,6 +29,7 @@ STYLES: dict[str, str] = {
     "waiting": "dim",
     "held": "blue",
     "backoff": "yellow",
+    "approval": "bold magenta",
     "doubt": "bold magenta",
     "paused": "yellow",
 }
@@ -47,6 +48,7 @@ _GLYPHS: dict[str, tuple[str, str]] = {
     "waiting": ("○", "."),
     "held": ("○", "."),
     "backoff": ("↻", "~"),
+    "approval": ("?", "?"),
     "doubt": ("?", "?"),
 }
 

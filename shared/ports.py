@@ -143,6 +143,8 @@ class RunRow:
     """Number of jobs by status."""
     attention: tuple[str, ...] = ()
     """What a person should know: `doubt`, `stop_flagged`, `approval`, `late`, `deadline_missed`."""
+    parent: str = ""
+    """The run that it was started for; empty for one that is nobody's child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,10 @@ class RunFilter:
     status: str | None = None
     owner: str | None = None
     tag: str | None = None
+    attention: str | None = None
+    """One of the words of `RunRow.attention`."""
+    parent: str | None = None
+    """The run that they were started for."""
     since: datetime | None = None
     """Requested at or after."""
     until: datetime | None = None
@@ -209,7 +215,8 @@ class RunFilter:
     def is_listed(self) -> bool:
         """Whether a list is kept that is just this: of all runs, and those of a workflow, status or owner, in time order."""
         named = [value for value in (self.workflow, self.status, self.owner) if value is not None]
-        return self.tag is None and len(named) <= 1
+        looked_for = (self.tag, self.attention, self.parent)
+        return all(value is None for value in looked_for) and len(named) <= 1
 
 
 RunSort = Literal["newest", "oldest"]

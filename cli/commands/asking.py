@@ -8,7 +8,7 @@ from cli.completing import complete_job, complete_run, complete_workflow
 from cli.session import Session, command, pass_session
 
 if TYPE_CHECKING:
-    from cli.reach import Object, Outcome, Pin, Reach
+    from cli.reach import Object, Outcome, Pin, Reach, Verdict
 
 # --- run --------------------------------------------------------------------------------------------------------------
 
@@ -224,6 +224,36 @@ def mark(session: Session, run: str, job: str, outcome: "Outcome", reason: str) 
         name = job_of(engine.run(found), job)
         engine.mark(found, name, outcome, reason=reason)
         _answer_run(session, engine, found, f"{name} of {found} is marked {outcome}")
+
+
+@command()
+@click.argument("run", shell_complete=complete_run)
+@click.argument("job", shell_complete=complete_job)
+@click.option("--reason", default="", help="Why; kept with your name.")
+@pass_session
+def approve(session: Session, run: str, job: str, reason: str) -> None:
+    """Say yes to JOB of RUN, which waits for a decision; the workflow names who may."""
+    _decide(session, run, job, "approved", reason)
+
+
+@command()
+@click.argument("run", shell_complete=complete_run)
+@click.argument("job", shell_complete=complete_job)
+@click.option("--reason", default="", help="Why; kept with your name.")
+@pass_session
+def reject(session: Session, run: str, job: str, reason: str) -> None:
+    """Say no to JOB of RUN, which waits for a decision: it fails, and what depends on it does not run."""
+    _decide(session, run, job, "rejected", reason)
+
+
+def _decide(session: Session, run: str, job: str, verdict: "Verdict", reason: str) -> None:
+    from cli.reach import job_of
+
+    with session.reach() as engine:
+        found = engine.find_run(run)
+        name = job_of(engine.run(found), job)
+        engine.decide(found, name, verdict, reason=reason)
+        _answer_run(session, engine, found, f"{name} of {found} is {verdict}")
 
 
 def _answer_run(session: Session, engine: "Reach", run_: str, words: str) -> None:

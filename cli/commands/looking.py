@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -29,6 +30,8 @@ NOTHING_TO_DO = frozenset(
     | {"not_requested", "not_registered"}
 )
 """Conditions about which an engine does nothing: what is over, and what a person must ask for."""
+CHILDREN_SHOWN = 10
+ATTENTIONS = ["doubt", "stop_flagged", "approval", "late", "deadline_missed"]
 STATUSES = ["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -41,6 +44,8 @@ STATUSES = ["waiting", "running", "succeeded", "failed", "cancelled"]
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--owner", help="Of workflows with this owner.")
 @click.option("--tag", help="Of workflows with this tag.")
+@click.option("--attention", type=click.Choice(ATTENTIONS), help="Of which a person should know this.")
+@click.option("--parent", metavar="RUN", help="Started for a job of this run.", shell_complete=complete_run)
 @click.option("--since", metavar="TIME", help="Asked for at or after: 2026-03-29, 2026-03-29T02:30Z, or 2h ago.")
 @click.option("--until", metavar="TIME", help="Asked for before.")
 @click.option(
@@ -56,6 +61,8 @@ def runs(
     status: str | None,
     owner: str | None,
     tag: str | None,
+    attention: str | None,
+    parent: str | None,
     since: str | None,
     until: str | None,
     sort: "RunSort",
@@ -78,10 +85,13 @@ def runs(
         status=status,
         owner=owner,
         tag=tag,
+        attention=attention,
         since=moment_of(since, now, option="--since") if since is not None else None,
         until=moment_of(until, now, option="--until") if until is not None else None,
     )
     with session.reach() as engine:
+        if parent is not None:
+            where = replace(where, parent=engine.find_run(parent))
         page = engine.runs(where, sort=sort, cursor=cursor, limit=limit)
     if session.json:
         session.answer(page.rows)
@@ -213,6 +223,14 @@ def _facts(run: "Object", terminal: "Terminal", now: "datetime") -> Iterator[tup
     if run["start_after"] is not None and run["started_at"] is None:
         start_after = instant_of(run["start_after"])
         yield "starts", f"not before {instant(start_after)} ({relative(start_after, now)})"
+    if run["parent"] is not None:
+        parent = run["parent"]
+        yield "parent", f"{parent['run']}, attempt {parent['attempt']} of {parent['job']}"
+    children = run["children"]
+    for child in children[:CHILDREN_SHOWN]:
+        yield "child", f"{child['run']}, attempt {child['attempt']} of {child['job']}"
+    if len(children) > CHILDREN_SHOWN:
+        yield "", f"and {len(children) - CHILDREN_SHOWN} more: runfold runs --parent {run['run']}"
     if run["held"]:
         yield "held", f"since {run['held']['since']}: {run['held']['reason']}"
     if run["parameters"]:

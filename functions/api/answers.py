@@ -230,6 +230,7 @@ class RunRow(_Shape):
     tags: list[str]
     jobs: dict[str, int]
     attention: list[str]
+    parent: str | None = Field(description="The run that it was started for.")
 
 
 class Scan(_Shape):

@@ -8,6 +8,7 @@ from shared.errors import (
     Conflict,
     CorruptStream,
     InvalidInput,
+    NotAllowed,
     NotFound,
     Problem,
     Rejected,
@@ -80,7 +81,7 @@ def refusal(error: Exception, request_id: str) -> Refusal:
         case Unauthenticated():
             headers = {"WWW-Authenticate": 'Bearer realm="runfold"'}
             return _refusal(401, "unauthenticated", str(error), request_id, headers=headers)
-        case Forbidden():
+        case Forbidden() | NotAllowed():
             return _refusal(403, "forbidden", str(error), request_id)
         case NotFound():
             return _refusal(404, "not-found", str(error), request_id)

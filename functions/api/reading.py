@@ -182,6 +182,8 @@ def filter_of(where: Any) -> RunFilter:
         status=where.status,
         owner=where.owner,
         tag=where.tag,
+        attention=where.attention,
+        parent=where.parent,
         since=where.since,
         until=where.until,
     )

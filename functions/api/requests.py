@@ -65,6 +65,7 @@ AsOfText = Annotated[
 ]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(min_length=1, max_length=1_024, description="As `upload` of a job's inputs names it.")]
+Attention = Literal["doubt", "stop_flagged", "approval", "late", "deadline_missed"]
 Status = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -98,6 +99,8 @@ class PageOfRuns(Page):
         max_length=256,
         description=f"Looked for row by row, as is the second of workflow, status and owner: {SCANNED_MAX:,} rows a page.",
     )
+    attention: Attention | None = Field(None, description="Looked for row by row.")
+    parent: str | None = Field(None, max_length=256, description="The run that they were started for; row by row.")
     since: Moment | None = Field(None, description="Asked for at or after.")
     until: Moment | None = Field(None, description="Asked for before.")
 
@@ -247,6 +250,11 @@ class Mark(_Body):
     reason: str = Field(min_length=1, max_length=REASON_LENGTH_MAX)
 
 
+class Decide(_Body):
+    job: Name
+    reason: Reason = ""
+
+
 class Where(_Body):
     """Which runs; at least one field must be given."""
 
@@ -254,6 +262,8 @@ class Where(_Body):
     status: Status | None = None
     owner: str | None = Field(None, max_length=256)
     tag: str | None = Field(None, max_length=256)
+    attention: Attention | None = None
+    parent: str | None = Field(None, max_length=256)
     since: Moment | None = None
     until: Moment | None = None
 

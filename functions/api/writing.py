@@ -4,13 +4,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from functions.api.problems import unsigned
 from functions.api.reading import document_name, filter_of
-from functions.api.service import Answer, Call, Receive
-from shared.decide.access import Action, Resource
+from functions.api.service import Answer, Call, Receive, resource_of_run
+from shared.decide.access import Action, Resource, role_on
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.ids import BackfillId, Digest, RunId, WorkflowName, keyed_run, workflow_of
 from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
@@ -22,7 +22,7 @@ from shared.usecases.requesting import check_files
 from shared.usecases.triggers import SignedRequest, Taken
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
 from shared.workflow.calendar import EXAMPLE, read_calendar
-from shared.workflow.document import Workflow
+from shared.workflow.document import Workflow, WorkflowJob
 
 # --- workflows ------------------------------------------------------------------------------------------------------------
 
@@ -58,11 +58,21 @@ def rollback(call: Call) -> Answer:
 def _may_register(call: Call, document: Workflow) -> None:
     """Both what would be live and what is live must be theirs: a tag in a document must not take over another's workflow."""
     call.must("register", Resource(document.name, frozenset(document.tags)))
+    for called in {job.workflow: None for job in document.jobs if isinstance(job, WorkflowJob)}:
+        # Or a document would run in our name what its author may not run in theirs. In the same words whether it exists or not.
+        call.must("run", Resource(called, _tags_of(call, called)))
     try:
         live = call.queries.workflow(document.name).plan.workflow
     except NotFound:
         return
     call.must("register", Resource(document.name, frozenset(live.tags)))
+
+
+def _tags_of(call: Call, workflow: str) -> frozenset[str]:
+    try:
+        return frozenset(call.queries.workflow(workflow).plan.workflow.tags)
+    except NotFound:
+        return frozenset()
 
 
 def _registered(done: Any) -> Answer:
@@ -218,6 +228,23 @@ def mark(call: Call) -> Answer:
     found = call.run("mark")
     job = call.queries.job(found.run, call.body.job)
     call.control.mark(found.run.run, job, call.body.outcome, by=call.by, reason=call.body.reason)
+    return _acted_on(call, found)
+
+
+def approve(call: Call) -> Answer:
+    return _decide(call, "approved")
+
+
+def reject(call: Call) -> Answer:
+    return _decide(call, "rejected")
+
+
+def _decide(call: Call, verdict: Literal["approved", "rejected"]) -> Answer:
+    # Whoever may see the run may ask; who may decide stands in its document.
+    found = call.run("approve")
+    job = call.queries.job(found.run, call.body.job)
+    role = role_on(call.principal, resource_of_run(found))
+    call.control.decide(found.run.run, job, verdict, by=call.by, role=role, reason=call.body.reason)
     return _acted_on(call, found)
 
 

@@ -60,6 +60,8 @@ def matches(where: RunFilter, row: RunRow) -> bool:
         and (where.status is None or row.status == where.status)
         and (where.owner is None or row.owner == where.owner)
         and (where.tag is None or where.tag in row.tags)
+        and (where.attention is None or where.attention in row.attention)
+        and (where.parent is None or row.parent == where.parent)
         and (where.since is None or row.requested_at >= where.since)
         and (where.until is None or row.requested_at < where.until)
     )

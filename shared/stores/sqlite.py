@@ -774,6 +774,8 @@ def _conditions(where: RunFilter) -> tuple[list[str], tuple[Any, ...]]:
         ("status = ?", where.status),
         ("owner = ?", where.owner),
         ("EXISTS (SELECT 1 FROM json_each(body, '$.tags') WHERE value = ?)", where.tag),
+        ("EXISTS (SELECT 1 FROM json_each(body, '$.attention') WHERE value = ?)", where.attention),
+        ("json_extract(body, '$.parent') = ?", where.parent),
         ("requested_at >= ?", None if where.since is None else _micros(where.since)),
         ("requested_at < ?", None if where.until is None else _micros(where.until)),
     )

@@ -8,12 +8,14 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from shared.decide.access import Role
 from shared.decide.backfill import asked_range
 from shared.decide.commands import (
     AcceptDocument,
     CancelBackfill,
     CancelJob,
     CancelRun,
+    DecideApproval,
     DropHeldRun,
     MarkJob,
     PauseBackfill,
@@ -292,6 +294,20 @@ class Control:
     ) -> None:
         self.run(run)
         self._transact(run_stream(run), MarkJob(job, outcome, by, reason), by=by, cause="mark")
+
+    def decide(
+        self,
+        run: RunId,
+        job: JobName,
+        verdict: Literal["approved", "rejected"],
+        *,
+        by: str,
+        role: Role | None,
+        reason: str = "",
+    ) -> None:
+        """Say yes or no to a job that waits for that. `role`: the greatest that whoever asks has on the workflow. `NotAllowed`."""
+        self.run(run)
+        self._transact(run_stream(run), DecideApproval(job, verdict, by, role, reason), by=by, cause=verdict)
 
     def rerun(
         self,

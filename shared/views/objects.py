@@ -70,6 +70,7 @@ def run_row_object(row: RunRow) -> Object:
         "tags": list(row.tags),
         "jobs": dict(row.jobs),
         "attention": list(row.attention),
+        "parent": row.parent or None,
     }
 
 

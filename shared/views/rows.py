@@ -44,6 +44,7 @@ def run_row(run: Run, version: int) -> RunRow:
         finished_at=run.finished_at,
         jobs=jobs | under_way,
         attention=tuple(attention),
+        parent=run.request.parent.run if run.request.parent is not None else "",
     )
 
 
