@@ -347,7 +347,7 @@ def timed_effects_of_run(run: Run, events: Iterable[Event]) -> list[tuple[dateti
 
 
 def _to_be_stopped(run: Run, event: AttemptSubmitted) -> bool:
-    state = run.jobs.get(event.job)
+    state = run.find(event.job)
     return (
         state is not None
         and isinstance(state.phase, Submitted)
@@ -358,7 +358,7 @@ def _to_be_stopped(run: Run, event: AttemptSubmitted) -> bool:
 
 def _given_up(run: Run, job: JobName) -> list[Effect]:
     """Work that was given up without seeing its end must not go on beside what takes its place."""
-    state = run.jobs.get(job)
+    state = run.find(job)
     if state is None or not state.attempts:
         return []
     last = state.attempts[-1]
@@ -418,8 +418,8 @@ def pending_of_run(
     advance = needs_advance(run, now) or any(at <= now for at, _ in moments_of_pace(run.pace, run.plan.workflow))
     looked = min(since, now) if since is not None else now - timedelta(seconds=HANDOVER_SECONDS)
     # A map's order differs from process to process; what is handed over first should not.
-    for name in sorted(run.live, key=run.plan.rank.__getitem__):
-        state = run.jobs[name]
+    for name in sorted(run.live, key=run.plan.order):
+        state = run.job(name)
         if any(deadline.at <= now for deadline in deadlines(state, run.plan.jobs[name], run.round)):
             advance = True
         effects.extend(_pending_of_job(run, name, state, now, everything, looked, patience))
@@ -442,7 +442,7 @@ def pending_of_jobs(run: Run | NotRequested, jobs: Sequence[JobName], now: datet
         return []
     effects: list[Effect] = pending_of_run(run, now) if run.finished else []
     for name in dict.fromkeys(jobs):
-        state = run.jobs.get(name)
+        state = run.find(name)
         if state is None:
             continue
         effects.extend(_strays(run, name, state))
@@ -504,8 +504,10 @@ def needs_advance(run: Run, now: datetime) -> bool:
         return False
     if run.unfinished == 0 or run.cancelling:
         return True
+    fold = RunFold(run, _no_plans)
     if run.cancel is not None:
-        return False
+        # A job of which every item has ended, and that has not.
+        return fold.has_unsettled()
     if not run.opened:
         after = run.request.start_after
         return after is None or after <= now
@@ -515,7 +517,6 @@ def needs_advance(run: Run, now: datetime) -> bool:
             return False
         if not gate or failed(gate) is not None:
             return True
-    fold = RunFold(run, _no_plans)
     if fold.has_unsettled() or (run.active < run.plan.workflow.parallelism and fold.has_ready()):
         return True
     return fold.next_unasked() is not None
@@ -545,7 +546,7 @@ def _soon(later: list[datetime], now: datetime) -> datetime:
 
 def due_of_job(run: Run, name: JobName, now: datetime, *, patience: timedelta = NO_PATIENCE) -> datetime:
     """When this job must be looked at next."""
-    state = run.jobs[name]
+    state = run.job(name)
     moments = [deadline.at for deadline in deadlines(state, run.plan.jobs[name], run.round)]
     match state.phase:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.stop is not None:

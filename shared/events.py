@@ -157,6 +157,50 @@ class JobSettled(_Event):
     reason: str = ""
 
 
+class ItemsExpanded(_Event):
+    """A job with `for_each` began: so many items, each with attempts of its own under the name `job:index`."""
+
+    type: Literal["ItemsExpanded"] = "ItemsExpanded"
+    job: JobName
+    count: int
+    items: list[Json] | None = None
+    """The list, where it came from a parameter or from what earlier jobs left; None: the document's list, or the numbers of a range."""
+    tolerated: int = 0
+    """So many items may end badly without failing the job."""
+    max_parallel: int | None = None
+    """Items under way at once."""
+
+
+class ItemsSettled(_Event):
+    """All items that are not under way end so: they will not start, or not again."""
+
+    type: Literal["ItemsSettled"] = "ItemsSettled"
+    job: JobName
+    outcome: Outcome
+    count: int
+    """How many."""
+    reason: str = ""
+
+
+class ItemsCancelRequested(_Event):
+    """A named person wants the whole job with `for_each` to end."""
+
+    kind: ClassVar[Kind] = "commanded"
+    type: Literal["ItemsCancelRequested"] = "ItemsCancelRequested"
+    job: JobName
+    by: str
+    reason: str = ""
+
+
+class ItemsJoined(_Event):
+    """Every item has ended, and with them the job."""
+
+    type: Literal["ItemsJoined"] = "ItemsJoined"
+    job: JobName
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    reason: str = ""
+
+
 class AttemptQueued(_Event):
     """The decision to make an attempt; for targets that take a token it is the claim as well."""
 
@@ -829,6 +873,10 @@ RunEvent = (
     | WaitExpired
     | JobsReady
     | JobSettled
+    | ItemsExpanded
+    | ItemsSettled
+    | ItemsCancelRequested
+    | ItemsJoined
     | AttemptQueued
     | AttemptClaimed
     | ClaimReleased

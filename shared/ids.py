@@ -27,11 +27,35 @@ NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$"
 TOKEN_LENGTH = 32
 """ECS allows 64 characters of client token, SSM 100 of comment, EMR step names 256: 32 of base32 fit them all."""
 
+JOB_PATTERN = NAME_PATTERN[:-1] + r"(?::(?:0|[1-9][0-9]{0,5}))?$"
+"""Names of jobs of a run: those of the document, and of items."""
+
 _NAME = re.compile(NAME_PATTERN)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and ".." not in text
+
+
+def item_name(job: JobName, index: int) -> JobName:
+    """The name of one item of a job with `for_each`, from 0: `load:17`. No job of a document can have it; shells, addresses and the tags
+    of AWS take it as it is."""
+    return JobName(f"{job}:{index}")
+
+
+def item_of(name: str) -> tuple[JobName, int] | None:
+    """The job and the index in an item's name; None for any other text."""
+    job, colon, index = name.partition(":")
+    # One text for each item: no sign, no zero before a digit.
+    if not colon or not is_name(job) or _INDEX.fullmatch(index) is None:
+        return None
+    return JobName(job), int(index)
+
+
+def is_job_name(text: str) -> bool:
+    """Whether a job of a run can have that name: one of its document, or an item of one."""
+    return is_name(text) or item_of(text) is not None
 
 
 def run_stream(run: RunId) -> StreamName:

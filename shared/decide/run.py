@@ -8,7 +8,7 @@ the same commit. A decision costs what it touches. One that touches more than `S
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from shared import template
 from shared.decide import waits
@@ -36,6 +36,7 @@ from shared.decide.commands import (
 )
 from shared.decide.context import context_of
 from shared.decide.deadlines import Deadline, What, deadlines, total_deadline
+from shared.decide.fan_out import expansion, joined, share_of
 from shared.decide.lateness import lateness_events
 from shared.decide.outputs import is_text, unfit
 from shared.decide.places import ask_for_places, take_place, want_place
@@ -54,6 +55,10 @@ from shared.events import (
     AttemptSucceeded,
     ClaimReleased,
     Event,
+    ItemsCancelRequested,
+    ItemsExpanded,
+    ItemsJoined,
+    ItemsSettled,
     JobApproved,
     JobMarked,
     JobRejected,
@@ -70,7 +75,7 @@ from shared.events import (
     StopRequested,
     StopSent,
 )
-from shared.ids import JobName
+from shared.ids import JobName, item_of
 from shared.secrecy import secret_places, secrets_in, without_secrets
 from shared.state.run import (
     BAD_OUTCOMES,
@@ -80,6 +85,7 @@ from shared.state.run import (
     Claimed,
     Done,
     Doubted,
+    FannedOut,
     JobState,
     Open,
     Plans,
@@ -96,6 +102,7 @@ from shared.state.run import (
 )
 from shared.state.waits import WHOLE_RUN
 from shared.workflow.document import AnyJob, ApprovalJob, FailureClass, Outcome
+from shared.workflow.fan_out import json_bytes
 from shared.workflow.syntax import path_of
 
 SLICE = 300
@@ -105,6 +112,8 @@ SLICE_BYTES = 90_000
 large ones (outputs, requests) come first in their decisions and are bounded by `PAYLOAD_BYTES_MAX`."""
 PAYLOAD_BYTES_MAX = 70_000
 """Of what others give us for one event: a job's outputs and files, a run's parameters. Targets cut outputs at 64 KB already."""
+EXPAND_BEFORE_BYTES = 15_000
+"""A list that a run pins comes early in its decision, so that the commit has room for it."""
 NAMED_JOBS_BYTES_MAX = 40_000
 """Of the names in one request to reopen a run: about 600 of the longest names."""
 CHANGES_BYTES_MAX = 20_000
@@ -263,6 +272,10 @@ def _cancel_job(draft: RunDraft, command: CancelJob) -> None:
         case Queued() | Claimed() | Submitted() | Doubted():
             if phase.stop is None or phase.stop.cause == "timeout":
                 _request_stop(draft, command.job, phase, "cancel", f"{command.by} {command.reason}".strip())
+        case FannedOut():
+            if draft.fold.fans[command.job].cancel is None:
+                draft.emit(ItemsCancelRequested(job=command.job, by=command.by, reason=_short(command.reason, WHY_MAX)))
+                _advance(draft)
 
 
 def _mark(draft: RunDraft, command: MarkJob) -> None:
@@ -283,6 +296,13 @@ def _mark(draft: RunDraft, command: MarkJob) -> None:
         )
     if isinstance(phase, Done) and phase.outcome == command.outcome:
         return
+    if isinstance(phase, FannedOut):
+        raise Rejected(f"{command.job} is under way: cancel it first, or mark the items that hold it up")
+    parent = item_of(command.job)
+    if parent is not None and draft.fold.fans[parent[0]].joined:
+        raise Rejected(
+            f"{parent[0]} has ended, and {command.job} with it: mark {parent[0]} itself, or do the item again"
+        )
     draft.emit(JobMarked(job=command.job, outcome=command.outcome, by=command.by, reason=_short(command.reason)))
     fold = draft.fold
     if fold.outcome is not None and _run_outcome(draft) != fold.outcome:
@@ -332,9 +352,9 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
     if secrets_in(command.request):
         raise Rejected("what names the request looks like a secret, and would be recorded: take a random name")
     plan = fold.plans(command.document)
-    unknown = [name for name in command.jobs if name not in plan.jobs]
-    if unknown:
-        raise NotFound(f"the document has no job {unknown[0]}")
+    for name in command.jobs:
+        if name not in plan.jobs and not (plan.has(name) and fold.find(name) is not None):
+            raise NotFound(f"the document has no job {name}")
     if sum(len(name) + 3 for name in command.jobs) > NAMED_JOBS_BYTES_MAX:
         raise Rejected(
             f"{len(command.jobs):,} jobs are too many to name: name the first ones, whatever depends on them is done again too"
@@ -369,7 +389,7 @@ def _reopen(draft: RunDraft, command: ReopenRun) -> None:
 def _claim(draft: RunDraft, command: RecordClaim) -> None:
     if command.send_before <= draft.now:
         raise Rejected(f"the time to send attempt {command.attempt} of {command.job} has passed")
-    state = draft.fold.jobs.get(command.job)
+    state = draft.fold.find(command.job)
     match state:
         case JobState(phase=Queued(attempt=attempt, stop=None, not_before=not_before)) if attempt == command.attempt:
             if not_before is not None and not_before > draft.now:
@@ -398,7 +418,7 @@ def _claim(draft: RunDraft, command: RecordClaim) -> None:
 
 
 def _release_claim(draft: RunDraft, command: ReleaseClaim) -> None:
-    match draft.fold.jobs.get(command.job):
+    match draft.fold.find(command.job):
         case JobState(phase=Claimed(attempt=attempt, claimer=claimer, stop=stop)) if (
             attempt == command.attempt and claimer == command.claimer
         ):
@@ -498,7 +518,7 @@ def _record_stop_sent(draft: RunDraft, command: RecordStopSent) -> None:
 
 
 def _record_report(draft: RunDraft, report: RecordReport) -> None:
-    report = _storable(report)
+    report = _storable(report, _outputs_max(draft, report.job))
     phase = _current(draft, report.job, report.attempt)
     if phase is None:
         _record_late(draft, report)
@@ -638,7 +658,7 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
     phase = _bind(draft, report)
     assert phase is not None
     assert fold.run is not None
-    state = fold.jobs[report.job]
+    state = fold.job(report.job)
     job = _document_job(draft, report.job)
     again: datetime | None = None
     stopped = phase.stop is not None and phase.stop.cause != "timeout"
@@ -653,6 +673,9 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
             round_number=fold.round,
             now=draft.now,
         )
+        if _given_up(draft, report.job):
+            # The job has failed already, or is to end: nothing more is begun.
+            again = None
         last = total_deadline(state, job, fold.round, phase.queued_at)
         if again is not None and last is not None and again >= last:
             # Another attempt could only be stopped at once.
@@ -674,7 +697,21 @@ def _fail(draft: RunDraft, report: RecordReport, failure: FailureClass, reason: 
     _advance(draft)
 
 
-def _storable(report: RecordReport) -> RecordReport:
+def _outputs_max(draft: RunDraft, name: JobName) -> int:
+    """The bytes of outputs that a job may leave; an item has its share of what all may leave together."""
+    of = item_of(name)
+    fan = draft.fold.fans.get(of[0]) if of is not None else None
+    return PAYLOAD_BYTES_MAX if fan is None else min(share_of(fan), PAYLOAD_BYTES_MAX)
+
+
+def _given_up(draft: RunDraft, name: JobName) -> bool:
+    """Whether it is an item of a job that has failed for good, or was cancelled."""
+    of = item_of(name)
+    fan = draft.fold.fans.get(of[0]) if of is not None else None
+    return fan is not None and (fan.exceeded or fan.cancel is not None)
+
+
+def _storable(report: RecordReport, outputs_max: int) -> RecordReport:
     """The report without outputs that an event cannot or must not hold; what succeeded with such outputs has failed (fault 55, I13)."""
     if not report.outputs and not report.files:
         return report
@@ -690,11 +727,13 @@ def _storable(report: RecordReport) -> RecordReport:
         )
     kept = AttemptSucceeded(job=report.job, attempt=1, outputs=dict(report.outputs), files=dict(report.files))
     size = text_bytes(kept)
-    if size <= PAYLOAD_BYTES_MAX:
+    if size > PAYLOAD_BYTES_MAX:
+        outputs_max = PAYLOAD_BYTES_MAX
+    elif outputs_max >= PAYLOAD_BYTES_MAX or (size := json_bytes(dict(report.outputs))) <= outputs_max:
         return report
     return _without_outputs(
         report,
-        f"its outputs take {size:,} bytes, and at most {PAYLOAD_BYTES_MAX:,} are kept: write large results to a file",
+        f"its outputs take {size:,} bytes, and at most {outputs_max:,} are kept: write large results to a file",
     )
 
 
@@ -736,7 +775,7 @@ _CONTRARY: dict[str, tuple[str, ...]] = {
 
 def _record_late(draft: RunDraft, report: RecordReport) -> None:
     """A report about an attempt that is not under way: it never changes what ended, but a contradiction is worth recording."""
-    state = draft.fold.jobs.get(report.job)
+    state = draft.fold.find(report.job)
     if state is None or not 1 <= report.attempt <= len(state.attempts):
         return
     ended = state.attempts[report.attempt - 1]
@@ -757,7 +796,7 @@ def _record_late(draft: RunDraft, report: RecordReport) -> None:
 def _record_stray(draft: RunDraft, report: RecordReport, *, ended: Attempt | None) -> None:
     """An execution under our token that is not the one we count on: recorded once, which also has it stopped."""
     handle = report.handle
-    if handle is None or handle in (draft.fold.jobs[report.job].strays or ()):
+    if handle is None or handle in (draft.fold.job(report.job).strays or ()):
         return
     if ended is not None and ended.handle is None and report.status in {"succeeded", "failed", "cancelled"}:
         # The attempt ended before anybody knew its name, and this is its name.
@@ -777,13 +816,11 @@ def _look_at_the_time(draft: RunDraft) -> None:
     fold = draft.fold
     if fold.outcome is not None:
         return
-    due: list[tuple[int, JobName, What]] = []
+    due: list[tuple[tuple[int, int], JobName, What]] = []
     for name in fold.live_jobs():
-        past = [
-            one for one in deadlines(fold.jobs[name], _document_job(draft, name), fold.round) if one.at <= draft.now
-        ]
+        past = [one for one in deadlines(fold.job(name), _document_job(draft, name), fold.round) if one.at <= draft.now]
         if past:
-            due.append((fold.plan.rank[name], name, min(past, key=_urgency).what))
+            due.append((fold.plan.order(name), name, min(past, key=_urgency).what))
     # A map's order differs from process to process; the same state and time give the same decision.
     due.sort()
     again: list[JobName] = []
@@ -791,7 +828,7 @@ def _look_at_the_time(draft: RunDraft) -> None:
         if not draft.room_for(again):
             draft.truncated = True
             break
-        phase = fold.jobs[name].phase
+        phase = fold.job(name).phase
         match what:
             case "retry" if want_place(draft, name):
                 pass
@@ -860,8 +897,10 @@ def _advance(draft: RunDraft) -> None:
     for late in lateness_events(fold.pace, fold.plan.workflow, draft.now):
         draft.emit(late)
     if fold.cancel is not None:
-        if fold.unfinished > fold.stopping:
+        if fold.unfinished + fold.fanned > fold.stopping:
             _go_on_cancelling(draft)
+        if not draft.truncated:
+            _join(draft)
     else:
         # With nothing left to do there is nothing to wait for.
         if not fold.opened and fold.unfinished:
@@ -888,11 +927,20 @@ def _settle(draft: RunDraft) -> None:
             break
         name = fold.next_unsettled()
         assert name is not None
+        if isinstance(fold.jobs[name].phase, FannedOut):
+            _decide_on_items(draft, name)
+            continue
         verdict = _judge(draft, name) or waits.why_not(draft, name)
         if verdict is None and waits.job_must_wait(draft, name):
             continue
         if verdict is not None:
             draft.emit(JobSettled(job=name, outcome=verdict[0], reason=_short(verdict[1], WHY_MAX)))
+        elif _document_job(draft, name).for_each is not None:
+            if draft.bytes > EXPAND_BEFORE_BYTES:
+                fold.put_back(name)
+                draft.truncated = True
+                break
+            _expand(draft, name)
         elif isinstance(job := _document_job(draft, name), ApprovalJob):
             _ask_for_approval(draft, name, job)
         elif want_place(draft, name):
@@ -931,9 +979,83 @@ def _fill_places(draft: RunDraft) -> None:
             return
         name = fold.next_ready()
         assert name is not None
-        draft.emit(AttemptQueued(job=name, attempt=len(fold.jobs[name].attempts) + 1))
+        draft.emit(AttemptQueued(job=name, attempt=len(fold.job(name).attempts) + 1))
     if not ask_for_places(draft):
         draft.truncated = True
+
+
+def _expand(draft: RunDraft, name: JobName) -> None:
+    """Begin a job with `for_each`: find out for each of what."""
+    fold = draft.fold
+    assert fold.run is not None
+    for_each = _document_job(draft, name).for_each
+    assert for_each is not None
+    request = fold.run.request
+    try:
+        found = expansion(for_each, request.parameters, _context(draft, name))
+    except Rejected as reason:
+        draft.emit(JobSettled(job=name, outcome="failed", reason=_short(str(reason))))
+        return
+    draft.emit(
+        ItemsExpanded(
+            job=name,
+            count=found.count,
+            items=found.items,
+            tolerated=for_each.tolerated(found.count),
+            max_parallel=for_each.max_parallel,
+        )
+    )
+
+
+def _decide_on_items(draft: RunDraft, name: JobName) -> None:
+    """Items that are given up do not begin; those under way are asked to end if a person wants that; when none is left, the job has ended."""
+    fold = draft.fold
+    fan = fold.fans[name]
+    if fan.left == 0:
+        outcome, reason = joined(fan, cancelling=fold.cancel is not None)
+        draft.emit(ItemsJoined(job=name, outcome=outcome, reason=_short(reason, WHY_MAX)))
+    elif fan.cancel is not None:
+        by, why = fan.cancel.by, fan.cancel.reason
+        _end_items(draft, name, f"{name} was cancelled by {by}" + (f": {why}" if why else ""))
+    else:
+        _settle_items(draft, name, f"{fan.bad:,} items ended badly, and at most {fan.tolerated:,} may")
+
+
+def _settle_items(draft: RunDraft, name: JobName, why: str) -> None:
+    fan = draft.fold.fans[name]
+    ending = fan.todo | fan.resting
+    if ending:
+        reason = _short(why, WHY_MAX)
+        draft.emit(ItemsSettled(job=name, outcome="cancelled", count=ending.bit_count(), reason=reason))
+
+
+def _end_items(draft: RunDraft, name: JobName, why: str) -> None:
+    """Nothing of it begins any more, and what is under way is asked to end."""
+    fold = draft.fold
+    _settle_items(draft, name, why)
+    if fold.fans[name].active == fold.fans[name].stopping:
+        return
+    under_way = [one for one in fold.live_jobs() if (of := item_of(one)) is not None and of[0] == name]
+    for item in sorted(under_way, key=fold.plan.order):
+        if not draft.room:
+            draft.truncated = True
+            return
+        phase = fold.job(item).phase
+        assert isinstance(phase, Queued | Claimed | Submitted | Doubted)
+        if phase.stop is None or phase.stop.cause == "timeout":
+            _request_stop(draft, item, phase, "cancel", _short(why, WHY_MAX))
+
+
+def _join(draft: RunDraft) -> None:
+    """In a run that is cancelled: end the jobs of which every item has ended."""
+    fold = draft.fold
+    while fold.has_unsettled():
+        if not draft.room:
+            draft.truncated = True
+            return
+        name = fold.next_unsettled()
+        assert name is not None
+        _decide_on_items(draft, name)
 
 
 def _settle_all(draft: RunDraft, outcome: Outcome, reason: str) -> None:
@@ -961,6 +1083,10 @@ def _go_on_cancelling(draft: RunDraft) -> None:
             case Queued() | Claimed() | Submitted() | Doubted():
                 if phase.stop is None or phase.stop.cause == "timeout":
                     _request_stop(draft, name, phase, "cancel", why)
+            case FannedOut():
+                _end_items(draft, name, why)
+                if draft.truncated:
+                    return
             case Done():
                 pass
 
@@ -1011,14 +1137,18 @@ def _judge(draft: RunDraft, name: JobName) -> tuple[Outcome, str] | None:
 
 
 def _judge_expression(draft: RunDraft, name: JobName, expression: str) -> tuple[Outcome, str] | None:
-    fold = draft.fold
-    assert fold.run is not None
-    context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name)
     try:
-        holds = template.evaluate(expression, context)
+        holds = template.evaluate(expression, _context(draft, name))
     except TemplateError as error:
         return "failed", f"`when` cannot be evaluated: {error}"
     return None if holds else ("skipped", f"`when` does not hold: {expression}")
+
+
+def _context(draft: RunDraft, name: JobName) -> dict[str, Any]:
+    fold = draft.fold
+    assert fold.run is not None
+    items, fans = fold.all_items()
+    return context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name, fans=fans, items=items)
 
 
 def _first_upstream(draft: RunDraft, name: JobName, outcomes: frozenset[str]) -> str:
@@ -1037,7 +1167,7 @@ def _document_job(draft: RunDraft, name: JobName) -> AnyJob:
 
 
 def _job(draft: RunDraft, name: JobName) -> JobState:
-    state = draft.fold.jobs.get(name)
+    state = draft.fold.find(name)
     if state is None:
         names = ", ".join(_some(draft.fold.plan.jobs))
         raise NotFound(f"the run has no job {name}; it has {names}")
@@ -1054,7 +1184,7 @@ def _some(names: Iterable[JobName], most: int = 12) -> Iterator[str]:
 
 def _current(draft: RunDraft, job: JobName, attempt: int) -> Open | None:
     """The phase of that attempt if it is under way. Targets report late, twice, and sometimes about jobs that are not ours."""
-    state = draft.fold.jobs.get(job)
+    state = draft.fold.find(job)
     match state:
         case JobState(phase=Queued() | Claimed() | Submitted() | Doubted() as phase) if phase.attempt == attempt:
             return phase

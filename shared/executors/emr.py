@@ -34,7 +34,7 @@ STEP_IDS_MAX = 10
 DECLARED_BYTES_MAX = 200_000
 """200 paths of 512 characters."""
 
-_MARKER = re.compile(r"#([a-z2-7]{32}) (\S+@\S+)/([A-Za-z0-9_.-]+)/(\d+)$")
+_MARKER = re.compile(r"#([a-z2-7]{32}) (\S+@\S+)/([A-Za-z0-9_.:-]+)/(\d+)$")
 _ENDED_CLUSTERS = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 _ENDED_STEPS = ("COMPLETED", "CANCELLED", "FAILED", "INTERRUPTED")
 _FULL = ("maximum number of active steps", "maximum number of pending", "limit")

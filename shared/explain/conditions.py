@@ -20,6 +20,8 @@ Code = Literal[
     "backoff",
     "approval",
     "cancelling",
+    "items",
+    "max_parallel",
     # An attempt under way.
     "queued",
     "claimed",

@@ -20,7 +20,7 @@ from shared.explain.conditions import (
 )
 from shared.explain.pool import NO_POOLS, Pool, waits_in_line, waits_to_ask
 from shared.explain.waits import Upstream, nothing_known, waits_outside
-from shared.ids import JobName, PoolName
+from shared.ids import JobName, PoolName, item_name, item_of
 from shared.state.pool import NoPool
 from shared.state.run import (
     BAD_OUTCOMES,
@@ -29,6 +29,7 @@ from shared.state.run import (
     Claimed,
     Done,
     Doubted,
+    FannedOut,
     JobState,
     Open,
     Queued,
@@ -63,10 +64,10 @@ def why_job(
 
     `pools` are those of `pools_of`. With the workflow's state a pause is mentioned too, though it never holds back a run that exists. Raises `NotFound`.
     """
-    if job not in run.plan.jobs:
+    if run.find(job) is None:
         raise NotFound(f"the run has no job {job}; it has {names_of(tuple(run.plan.jobs))}")
     found = Look(run, now, pools, upstream).job(job)
-    if workflow is not None and workflow.pause is not None and not isinstance(run.jobs[job].phase, Done):
+    if workflow is not None and workflow.pause is not None and not isinstance(run.job(job).phase, Done):
         pause = workflow.pause
         found.append(
             Condition(
@@ -95,7 +96,7 @@ class Look:
 
     def job(self, name: JobName, *, deep: bool = True) -> list[Condition]:
         """The conditions of one job; without `deep`, those in the way are named but not explained themselves."""
-        state = self.run.jobs[name]
+        state = self.run.job(name)
         phase = state.phase
         match phase:
             case Done():
@@ -110,14 +111,67 @@ class Look:
             case Ready(pool=None) if (pool_of_job := self.run.plan.jobs[name].pool) is not None:
                 return [waits_to_ask(self.run, name, phase, PoolName(pool_of_job.name), self._bound(name))]
             case Ready():
-                return [self._ready_for_place(name, phase)]
+                of = item_of(name)
+                return (self._item_waits(name, of[0], phase) if of else []) or [self._ready_for_place(name, phase)]
             case Backoff():
                 return self._backoff(name, state, phase)
             case Asking():
                 return [self._asking(name, phase)]
+            case FannedOut():
+                return self._items(name, deep)
             case Queued() | Claimed() | Submitted() | Doubted():
                 stop = [self._stopping(name, phase, phase.stop)] if phase.stop is not None else []
                 return [*stop, self._under_way(name, phase)]
+
+    # Items.
+
+    def _items(self, name: JobName, deep: bool) -> list[Condition]:
+        """How a job with `for_each` is doing: counts, the items that ended badly, and what those under way wait for."""
+        fan = self.run.fans[name]
+        waiting, resting = fan.todo.bit_count(), fan.resting.bit_count()
+        told = [f"{number:,} {outcome.replace('_', ' ')}" for outcome, number in sorted(fan.outcomes.items())]
+        told += [
+            f"{number:,} {what}"
+            for number, what in ((fan.active, "under way"), (resting, "in backoff"), (waiting, "not begun"))
+            if number
+        ]
+        text = f"{name} is done for {count_of(fan.count, 'item')}: {', '.join(told) or 'none left'}."
+        bad = bad_items(self.run, name)
+        if bad:
+            text += f" {names_of(bad)} ended badly; at most {fan.tolerated:,} may."
+        if fan.cancel is not None:
+            text += f" {fan.cancel.by} cancelled it at {time_of(fan.cancel.at)}{with_reason(fan.cancel.reason)}."
+        elif waiting and fan.max_parallel is not None and fan.active >= fan.max_parallel:
+            text += f" Not more than {count_of(fan.max_parallel, 'item')} may be under way at once (max_parallel)."
+        under_way = [one for one in self.run.live if (of := item_of(one)) is not None and of[0] == name]
+        under_way.sort(key=self.run.plan.order)
+        return [
+            Condition(
+                "items",
+                name,
+                text,
+                since=fan.since,
+                clears="when every item has ended",
+                holders=first_of(under_way),
+                chain=tuple(one for item in under_way[:ROOTS_MAX] for one in self.job(item, deep=False))
+                if deep
+                else (),
+            )
+        ]
+
+    def _item_waits(self, name: JobName, parent: JobName, phase: Ready) -> list[Condition]:
+        fan = self.run.fans[parent]
+        if fan.max_parallel is None or fan.active < fan.max_parallel:
+            return []
+        return [
+            Condition(
+                "max_parallel",
+                name,
+                f"{name} waits for others of {parent}: {count_of(fan.max_parallel, 'item')} may be under way at once (max_parallel).",
+                since=phase.since,
+                clears=f"when one of the items of {parent} ends",
+            )
+        ]
 
     # Before an attempt.
 
@@ -394,7 +448,15 @@ class Look:
                 kind = f" ({last.failure}{exited})" if last is not None and last.failure is not None else ""
                 after = f" after {tries} attempts" if tries > 1 else ""
                 text = f"{name} {ended} at {at}{after}{kind}{with_reason(phase.reason)}."
-                return Condition(code, name, text, since=phase.at, clears=again)
+                bad_ones = [JobName(one) for one in bad_items(self.run, name)] if name in self.run.fans else []
+                if bad_ones:
+                    text += f" {names_of(bad_ones)} ended badly."
+                chain = (
+                    tuple(one for item in bad_ones[:ROOTS_MAX] for one in self.job(item, deep=False)) if deep else ()
+                )
+                return Condition(
+                    code, name, text, since=phase.at, clears=again, holders=first_of(bad_ones), chain=chain
+                )
             case "cancelled":
                 text = f"{name} was cancelled at {at}{with_reason(phase.reason)}."
                 return Condition("cancelled", name, text, since=phase.at, clears=again)
@@ -465,8 +527,8 @@ class Look:
     def holders(self) -> list[JobName]:
         """The jobs that hold a place, in the order in which they would take one."""
         if self._holders is None:
-            live = [name for name in self.run.live if self.run.jobs[name].is_open]
-            self._holders = sorted(live, key=self.run.plan.rank.__getitem__)
+            live = [name for name in self.run.live if self.run.job(name).is_open]
+            self._holders = sorted(live, key=self.run.plan.order)
         return self._holders
 
     # What several need.
@@ -483,7 +545,7 @@ class Look:
 
     def _bound(self, name: JobName) -> str:
         """What time will do to the job if nothing else happens, as a sentence to append."""
-        state = self.run.jobs[name]
+        state = self.run.job(name)
         phase = state.phase
         if isinstance(phase, Queued | Claimed | Submitted | Doubted) and phase.stop is not None:
             return ""
@@ -496,11 +558,11 @@ class Look:
         return f" Its {first.what.replace('_', ' ')} is at {time_of(first.at)}."
 
     def _outcome(self, name: JobName) -> str:
-        phase = self.run.jobs[name].phase
+        phase = self.run.job(name).phase
         return phase.outcome if isinstance(phase, Done) else ""
 
     def _ended_at(self, name: JobName) -> datetime | None:
-        phase = self.run.jobs[name].phase
+        phase = self.run.job(name).phase
         return phase.at if isinstance(phase, Done) else None
 
     def _ends_of(self, names: list[JobName]) -> str:
@@ -527,7 +589,7 @@ class Look:
         """The jobs that `start` waits for in the end: unfinished, and not themselves waiting for another job."""
 
         def further(name: JobName) -> list[JobName]:
-            phase = self.run.jobs[name].phase
+            phase = self.run.job(name).phase
             if not isinstance(phase, Waiting) or phase.remaining == 0:
                 return []
             befores = (JobName(before) for before in self.run.plan.jobs[name].after)
@@ -573,6 +635,21 @@ def has_place_to_take(run: Run, name: JobName) -> bool:
     return isinstance(phase, Ready) and (phase.pool is not None or run.plan.jobs[name].pool is None)
 
 
+def bad_items(run: Run, name: JobName) -> list[str]:
+    """The items of a job that ended badly, in order; those that never began are not named."""
+    fan = run.fans[name]
+    if not fan.bad:
+        return []
+    found = (item_name(name, index) for index in range(fan.count))
+    return [
+        one
+        for one in found
+        if (state := run.items.get(one)) is not None
+        and isinstance(state.phase, Done)
+        and state.phase.outcome in BAD_OUTCOMES
+    ]
+
+
 def _ended(outcome: str) -> str:
     return _ENDED.get(outcome, outcome)
 
@@ -599,5 +676,7 @@ def _status(state: JobState) -> str:
             return f"in backoff until {time_of(retry_at)}"
         case Asking():
             return "waiting for a person's decision"
+        case FannedOut():
+            return "under way"
         case Done(outcome=outcome):
             return outcome

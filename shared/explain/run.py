@@ -35,6 +35,7 @@ _PRESSING = (
     "undecided",
     "submitted",
     "running",
+    "items",
     "parallelism",
     "pool",
 )

@@ -29,6 +29,10 @@ from shared.events import (
     ClaimReleased,
     DeadlineMissed,
     Event,
+    ItemsCancelRequested,
+    ItemsExpanded,
+    ItemsJoined,
+    ItemsSettled,
     JobApproved,
     JobMarked,
     JobRejected,
@@ -53,8 +57,10 @@ from shared.events import (
     WaitFailed,
     WaitMet,
 )
-from shared.ids import Digest, Handle, JobName, PoolName, RunId
+from shared.ids import Digest, Handle, JobName, PoolName, RunId, item_name, item_of
 from shared.state import waits
+from shared.state.fan import Fan, FanCancel, Unstarted, counted, fresh, members
+from shared.state.fan import ended as one_less
 from shared.state.lateness import Pace, first_pace
 from shared.state.ranks import EMPTY, Ranks, add, first, remove
 from shared.workflow.document import FailureClass, Outcome
@@ -209,6 +215,13 @@ class Asking:
 
 
 @record(frozen=True, slots=True)
+class FannedOut:
+    """A job with `for_each` whose items are being done; it holds no place itself."""
+
+    since: datetime
+
+
+@record(frozen=True, slots=True)
 class Done:
     """Ended, for this round."""
 
@@ -221,7 +234,7 @@ class Done:
 Open = Queued | Claimed | Submitted | Doubted
 """Attempts under way: they hold a place."""
 _OPEN = (Queued, Claimed, Submitted, Doubted)
-Phase = Waiting | Wanting | Ready | Open | Backoff | Asking | Done
+Phase = Waiting | Wanting | Ready | Open | Backoff | Asking | FannedOut | Done
 
 
 @record(frozen=True, slots=True)
@@ -282,6 +295,8 @@ class JobState:
                 return "backoff"
             case Asking():
                 return "approval"
+            case FannedOut():
+                return "running"
             case Done(outcome=outcome):
                 return outcome
 
@@ -320,6 +335,7 @@ class Run:
     at: datetime
     """Of the newest commit."""
     jobs: "Map[JobName, JobState]"
+    """Those of the document."""
     live: "Map[JobName, bool]"
     """Jobs with an attempt under way, in backoff, before a person, or ready with a bound on that: those that time can do something to."""
     unsettled: Ranks
@@ -349,15 +365,22 @@ class Run:
     asking: int = 0
     """Jobs that wait for a person's decision."""
     removed: "Map[JobName, tuple[Attempt, ...]]" = Map()  # noqa: RUF009  (immutable)
-    """Attempts of jobs that a newer document does not have: should one come back, its attempts are numbered on from these."""
+    """Attempts of jobs that a newer document does not have, and of items of jobs that expand anew: should one come back, its attempts are
+    numbered on from these."""
     gates: waits.Gates = Map()  # noqa: RUF009  (immutable)
     """What jobs, or under the empty name the whole run, wait or waited for outside."""
     pools: "Map[PoolName, PoolUse]" = Map()  # noqa: RUF009  (immutable)
+    items: "Map[JobName, JobState]" = Map()  # noqa: RUF009  (immutable)
+    """Items of jobs with `for_each` that something has happened to, by their names."""
+    fans: "Map[JobName, Fan]" = Map()  # noqa: RUF009  (immutable)
+    """Of each job with `for_each` that has expanded, all its items."""
+    fanned: int = 0
+    """How many more pieces of work have not ended than `unfinished` tells, because some jobs are many."""
 
     @property
     def cancelling(self) -> bool:
         """Some jobs still have to hear of the cancellation."""
-        return self.cancel is not None and self.unfinished > self.stopping
+        return self.cancel is not None and self.unfinished + self.fanned > self.stopping
 
     @property
     def finished(self) -> bool:
@@ -370,7 +393,36 @@ class Run:
         return "running" if self.started_at is not None else "waiting"
 
     def job(self, name: JobName) -> JobState:
-        return self.jobs[name]
+        """A job, or an item by its own name; `KeyError` if there is none."""
+        state = self.find(name)
+        if state is None:
+            raise KeyError(name)
+        return state
+
+    def find(self, name: JobName) -> JobState | None:
+        return self.jobs.get(name) or _item_state(name, self.items, self.fans, self.removed)
+
+
+def _item_state(
+    name: JobName,
+    items: "Map[JobName, JobState] | MapMutation[JobName, JobState]",
+    fans: "Map[JobName, Fan] | MapMutation[JobName, Fan]",
+    removed: "Map[JobName, tuple[Attempt, ...]]",
+) -> JobState | None:
+    """An item's state; one that nothing has happened to has none of its own, and is as all its like."""
+    state = items.get(name)
+    if state is not None:
+        return state
+    named = item_of(name)
+    fan = fans.get(named[0]) if named is not None else None
+    if named is None or fan is None or named[1] >= fan.count:
+        return None
+    attempts = removed.get(name, ())
+    if fan.todo >> named[1] & 1:
+        return JobState(Ready(fan.since), attempts)
+    never = fan.unstarted
+    assert never is not None, f"{name} neither waits nor has ended"
+    return JobState(Done(never.outcome, never.at, never.reason), attempts)
 
 
 RunState = NotRequested | Run
@@ -429,6 +481,9 @@ class RunFold:
         self.removed = run.removed
         self.gates = run.gates
         self.pools = run.pools
+        self.items: MapMutation[JobName, JobState] = run.items.mutate()
+        self.fans: MapMutation[JobName, Fan] = run.fans.mutate()
+        self.fanned = run.fanned
 
     def freeze(self) -> RunState:
         """The state so far; the builder may go on afterwards."""
@@ -463,6 +518,9 @@ class RunFold:
             removed=self.removed,
             gates=self.gates,
             pools=self.pools,
+            items=self.items.finish(),
+            fans=self.fans.finish(),
+            fanned=self.fanned,
         )
         self._thaw(frozen)
         return frozen
@@ -486,7 +544,20 @@ class RunFold:
     # What a decision needs of a state under construction.
 
     def job(self, name: JobName) -> JobState:
-        return self.jobs[name]
+        state = self.find(name)
+        if state is None:
+            raise KeyError(name)
+        return state
+
+    def find(self, name: JobName) -> JobState | None:
+        """A job, or an item by its own name."""
+        return self.jobs.get(name) or _item_state(name, self.items, self.fans, self.removed)
+
+    def all_items(self) -> "tuple[Map[JobName, JobState], Map[JobName, Fan]]":
+        """As `all_jobs`, the items that something happened to, and what is known of all together."""
+        items, fans = self.items.finish(), self.fans.finish()
+        self.items, self.fans = items.mutate(), fans.mutate()
+        return items, fans
 
     def all_jobs(self) -> "Map[JobName, JobState]":
         """The jobs as they are now, for reading as a whole; costs nothing."""
@@ -514,7 +585,13 @@ class RunFold:
             return None
         rank = first(self.ready)
         self.ready = remove(self.ready, rank)
-        return self.plan.by_rank[rank]
+        name = self.plan.by_rank[rank]
+        fan = self.fans.get(name)
+        return name if fan is None else item_name(name, first(fan.todo))
+
+    def put_back(self, name: JobName) -> None:
+        """It was taken, and no decision was made."""
+        self.unsettled = add(self.unsettled, self.plan.rank[name])
 
     def next_unasked(self) -> JobName | None:
         """The next ready job that may ask for a place in its pool."""
@@ -603,6 +680,10 @@ class RunFold:
                     pass
                 case phase:
                     raise _impossible(event, name, phase)
+            if name not in self.jobs:
+                self._waits_for_place(name, state, Ready(at))
+                self._item_ready(name)
+                continue
             rank = self.plan.rank[name]
             self._take(rank)
             self._waits_for_place(name, state, Ready(at))
@@ -654,7 +735,7 @@ class RunFold:
         self._use_pool(PoolName(pool.name), self.plan.rank[name], places=-1 if asked else 0)
 
     def _waits_for_place(self, name: JobName, state: JobState, ready: Ready) -> None:
-        self.jobs[name] = JobState(ready, state.attempts, state.outputs, state.files, state.strays)
+        self._put(name, state, ready)
         timeouts = self.plan.jobs[name].timeouts
         if timeouts.queue_minutes is not None or (timeouts.total_minutes is not None and state.attempts):
             self.live[name] = True
@@ -666,6 +747,60 @@ class RunFold:
         if not isinstance(state.phase, Waiting | Wanting | Ready | Backoff | Asking):
             raise _impossible(event, event.job, state.phase)
         self._end(event.job, state, Done(event.outcome, at, event.reason))
+
+    def _expanded(self, event: ItemsExpanded, at: datetime) -> None:
+        state = self._get(event.job)
+        if event.job not in self.jobs or not isinstance(state.phase, Waiting) or state.phase.remaining:
+            raise _impossible(event, event.job, state.phase)
+        self._take(self.plan.rank[event.job])
+        self._put(event.job, state, FannedOut(at))
+        self.fanned += event.count - 1
+        if self.started_at is None:
+            self.started_at = at
+        self._know(
+            event.job,
+            fresh(at, event.count, event.items, tolerated=event.tolerated, max_parallel=event.max_parallel),
+        )
+
+    def _items_settled(self, event: ItemsSettled, at: datetime) -> None:
+        fan = self._fan(event.job, event)
+        ending = fan.todo | fan.resting
+        if not ending or ending.bit_count() != event.count:
+            raise CorruptStream(
+                f"{event.count} items of {event.job} cannot be settled, for {ending.bit_count()} are left"
+            )
+        for index in members(ending):
+            name = item_name(event.job, index)
+            state = self.items.get(name)
+            if state is not None:
+                self.live.pop(name, None)
+                self._put(name, state, Done(event.outcome, at, event.reason))
+        self.fanned -= event.count
+        self._know(
+            event.job,
+            replace(
+                fan,
+                todo=EMPTY,
+                resting=EMPTY,
+                left=fan.left - event.count,
+                tally=counted(fan, event.outcome, event.count),
+                unstarted=Unstarted(event.outcome, at, event.reason),
+            ),
+        )
+
+    def _items_cancel_requested(self, event: ItemsCancelRequested, at: datetime) -> None:
+        fan = self._fan(event.job, event)
+        if fan.cancel is not None:
+            raise CorruptStream(f"{event.job} is cancelled once")
+        self._know(event.job, replace(fan, cancel=FanCancel(event.by, event.reason, at)))
+
+    def _items_joined(self, event: ItemsJoined, at: datetime) -> None:
+        fan = self._fan(event.job, event)
+        if fan.left:
+            raise CorruptStream(f"{event.job} cannot have ended with {fan.left} items that have not")
+        self.fanned += 1
+        self._know(event.job, replace(fan, joined=True))
+        self._end(event.job, self.jobs[event.job], Done(event.outcome, at, event.reason))
 
     def _queued(self, event: AttemptQueued, at: datetime) -> None:
         state = self._get(event.job)
@@ -679,7 +814,13 @@ class RunFold:
                 raise _impossible(event, event.job, phase)
         if event.attempt != len(state.attempts) + 1:
             raise CorruptStream(f"attempt {event.attempt} of {event.job} cannot follow {len(state.attempts)}")
-        self._take(self.plan.rank[event.job])
+        if event.job not in self.jobs:
+            if event.job not in self.items:
+                # It could have begun for as long as its like; that others went first is no delay of its own.
+                ready_at = None
+            self._item_begun(event.job)
+        else:
+            self._take(self.plan.rank[event.job])
         self._put(event.job, state, Queued(event.attempt, at, ready_at=ready_at))
         self.live[event.job] = True
         self.active += 1
@@ -783,6 +924,8 @@ class RunFold:
             return
         self._leave_pool(event.job, phase)
         self._leave(phase)
+        if event.job not in self.jobs:
+            self._item_rests(event.job, phase)
         backoff = Backoff(at, event.retry_at, event.failure, event.reason)
         self._put(event.job, ended, backoff)
         self.live[event.job] = True
@@ -835,21 +978,24 @@ class RunFold:
                 self.flagged -= 1
         if event.cause != "timeout":
             self.stopping += 1
+            if event.job not in self.jobs:
+                parent, _, fan = self._fan_of(event.job)
+                self._know(parent, replace(fan, stopping=fan.stopping + 1))
         stop = Stop(event.cause, event.reason, at, event.flag_at)
-        self.jobs[event.job] = replace(state, phase=replace(phase, stop=stop))
+        self._store(event.job, replace(state, phase=replace(phase, stop=stop)))
 
     def _stop_sent(self, event: StopSent, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         if phase.stop is None or phase.stop.sent_at is not None:
             raise _impossible(event, event.job, phase)
-        self.jobs[event.job] = replace(state, phase=replace(phase, stop=replace(phase.stop, sent_at=at)))
+        self._store(event.job, replace(state, phase=replace(phase, stop=replace(phase.stop, sent_at=at))))
 
     def _stop_flagged(self, event: StopFlagged, at: datetime) -> None:
         state, phase = self._open(event.job, event.attempt, event)
         if phase.stop is None or phase.stop.flagged_at is not None:
             raise _impossible(event, event.job, phase)
         self.flagged += 1
-        self.jobs[event.job] = replace(state, phase=replace(phase, stop=replace(phase.stop, flagged_at=at)))
+        self._store(event.job, replace(state, phase=replace(phase, stop=replace(phase.stop, flagged_at=at))))
 
     def _late(self, event: LateReported, at: datetime) -> None:
         state = self._get(event.job)
@@ -858,20 +1004,27 @@ class RunFold:
             strays = {**(strays or {}), event.handle: event.attempt}
         if isinstance(state.phase, _OPEN) and state.phase.attempt == event.attempt and event.handle is not None:
             # A second execution beside the one that is bound.
-            self.jobs[event.job] = replace(state, strays=strays)
+            self._store(event.job, replace(state, strays=strays))
             return
         if not 1 <= event.attempt <= len(state.attempts):
             raise CorruptStream(f"a late report names attempt {event.attempt} of {event.job}, which has not ended")
         attempts = list(state.attempts)
         ended = attempts[event.attempt - 1]
         attempts[event.attempt - 1] = replace(ended, late=(*ended.late, event.report))
-        self.jobs[event.job] = replace(state, attempts=tuple(attempts), strays=strays)
+        self._store(event.job, replace(state, attempts=tuple(attempts), strays=strays))
 
     def _marked(self, event: JobMarked, at: datetime) -> None:
         state = self._get(event.job)
         phase = state.phase
         done = Done(event.outcome, at, event.reason, event.by)
         match phase:
+            case Done(outcome=outcome) if event.job not in self.jobs:
+                parent, _, fan = self._fan_of(event.job)
+                if fan.joined:
+                    raise _impossible(event, event.job, phase)
+                fan = replace(fan, tally=counted(fan, outcome, -1))
+                self._know(parent, replace(fan, tally=counted(fan, event.outcome, 1)))
+                self._put(event.job, state, done)
             case Done(outcome=outcome):
                 self._tally(outcome, -1)
                 self._tally(event.outcome, 1)
@@ -887,6 +1040,8 @@ class RunFold:
                 self._end(event.job, replace(state, attempts=(*state.attempts, attempt)), done)
             case Waiting() | Wanting() | Ready() | Backoff() | Asking():
                 self._end(event.job, state, done)
+            case FannedOut():
+                raise _impossible(event, event.job, phase)
 
     def _approval_asked(self, event: ApprovalAsked, at: datetime) -> None:
         state = self._get(event.job)
@@ -926,16 +1081,22 @@ class RunFold:
             raise CorruptStream("a run that has not finished cannot be reopened")
         plan = self.plans(event.document)
         old = self.all_jobs()
+        items, fans = self.all_items()
         again = reopened_jobs(old, plan, event.jobs, failed=event.failed)
+        continued = continued_fans(fans, self.plan, plan, event.jobs, again)
         removed = self.removed.mutate()
         for name, dropped in old.items():
             if name not in plan.jobs and dropped.attempts:
                 removed[name] = dropped.attempts
+        kept = self._items_reopened(event, items, fans, again, continued, removed, plan, at)
         jobs: MapMutation[JobName, JobState] = Map().mutate()
         tally: dict[str, int] = {}
         unsettled: Ranks = EMPTY
         for name, job in plan.jobs.items():
             state = old.get(name)
+            if state is not None and name in kept:
+                jobs[name] = JobState(FannedOut(at), strays=state.strays)
+                continue
             if state is not None and name not in again:
                 if not isinstance(state.phase, Done):
                     raise CorruptStream(f"{name} has not ended and is not reopened")
@@ -945,11 +1106,11 @@ class RunFold:
             counts = {"succeeded": 0, "failed": 0, "skipped": 0}
             remaining = 0
             for before in dict.fromkeys(job.after):
-                kept = old.get(JobName(before))
-                if before in again or kept is None or not isinstance(kept.phase, Done):
+                ended = old.get(JobName(before))
+                if before in again or ended is None or not isinstance(ended.phase, Done):
                     remaining += 1
                 else:
-                    counts[_counted_as(kept.phase.outcome)] += 1
+                    counts[_counted_as(ended.phase.outcome)] += 1
             if state is not None:
                 attempts, strays = state.attempts, state.strays
             else:
@@ -978,6 +1139,9 @@ class RunFold:
         self.stopping = 0
         self.pools = Map()
         self.asking = 0
+        self.fanned = sum(fan.left - 1 for fan in kept.values())
+        for name, fan in kept.items():
+            self._know(name, fan)
         if event.request:
             self.reopen_requests |= {event.request}
         if event.parameters is not None:
@@ -995,6 +1159,81 @@ class RunFold:
             raise CorruptStream("a run misses its deadline once a round")
         self.pace = replace(self.pace, missed_due_at=event.due_at)
 
+    def _items_reopened(
+        self,
+        event: RunReopened,
+        items: "Map[JobName, JobState]",
+        fans: "Map[JobName, Fan]",
+        again: frozenset[JobName],
+        continued: frozenset[JobName],
+        removed: "MapMutation[JobName, tuple[Attempt, ...]]",
+        plan: Plan,
+        at: datetime,
+    ) -> dict[JobName, Fan]:
+        """Keep the items that a new round does not touch; the others are as before their first attempt, but for its number. The jobs of
+        which some are done again."""
+        named = {name for name in event.jobs if name not in plan.jobs}
+        todo: dict[JobName, Ranks] = dict.fromkeys(continued, EMPTY)
+        counts: dict[JobName, dict[str, int]] = {name: dict(fans[name].outcomes) for name in continued}
+        left: MapMutation[JobName, JobState] = items.mutate()
+        for name, state in items.items():
+            of = item_of(name)
+            assert of is not None
+            parent, index = of
+            if parent in plan.jobs and parent not in again:
+                continue
+            if parent in continued:
+                assert isinstance(state.phase, Done)
+                outcome = state.phase.outcome
+                if name not in named and not (event.failed and outcome in BAD_OUTCOMES):
+                    continue
+                todo[parent] = add(todo[parent], index)
+                counts[parent][outcome] -= 1
+            if state.attempts:
+                removed[name] = state.attempts
+            del left[name]
+        kept: dict[JobName, Fan] = {}
+        changed = fans.mutate()
+        for parent, fan in fans.items():
+            if parent not in plan.jobs or (parent in again and parent not in continued):
+                del changed[parent]
+            elif parent in continued:
+                kept[parent] = self._fan_reopened(event, fan, todo[parent], counts[parent], items, parent, named, at)
+        self.items, self.fans = left, changed
+        return kept
+
+    def _fan_reopened(
+        self,
+        event: RunReopened,
+        fan: Fan,
+        todo: Ranks,
+        counts: dict[str, int],
+        items: "Map[JobName, JobState]",
+        parent: JobName,
+        named: set[JobName],
+        at: datetime,
+    ) -> Fan:
+        unstarted = fan.unstarted
+        if unstarted is not None:
+            every = event.failed and unstarted.outcome in BAD_OUTCOMES
+            for index in range(fan.count):
+                name = item_name(parent, index)
+                if name not in items and (every or name in named):
+                    todo = add(todo, index)
+                    counts[unstarted.outcome] -= 1
+            unstarted = None if every else unstarted
+        kept = replace(fan, tally={outcome: number for outcome, number in counts.items() if number})
+        return replace(
+            kept,
+            since=at,
+            todo=todo,
+            left=todo.bit_count(),
+            unstarted=unstarted,
+            bad_before=kept.bad,
+            cancel=None,
+            joined=False,
+        )
+
     def _finished(self, event: RunFinished, at: datetime) -> None:
         if self.unfinished:
             raise CorruptStream(f"a run with {self.unfinished} unfinished jobs cannot have finished")
@@ -1004,7 +1243,57 @@ class RunFold:
     # Pieces that several events share.
 
     def _put(self, name: JobName, state: JobState, phase: Phase) -> None:
-        self.jobs[name] = JobState(phase, state.attempts, state.outputs, state.files, state.strays)
+        self._store(name, JobState(phase, state.attempts, state.outputs, state.files, state.strays))
+
+    def _store(self, name: JobName, state: JobState) -> None:
+        if name in self.jobs:
+            self.jobs[name] = state
+        else:
+            self.items[name] = state
+
+    # Items: each of these keeps the counts of their job in step.
+
+    def _fan(self, name: JobName, event: Event) -> Fan:
+        fan = self.fans.get(name)
+        if fan is None or fan.joined:
+            raise CorruptStream(f"{event.type} cannot be about {name}, which has no items under way")
+        return fan
+
+    def _fan_of(self, name: JobName) -> tuple[JobName, int, Fan]:
+        named = item_of(name)
+        fan = self.fans.get(named[0]) if named is not None else None
+        if named is None or fan is None:
+            raise CorruptStream(f"the run has no job {name}")
+        return *named, fan
+
+    def _know(self, name: JobName, fan: Fan) -> None:
+        """Keep what is known of a job's items, and with it whether one may begin, or something is to be decided of all."""
+        self.fans[name] = fan
+        rank = self.plan.rank[name]
+        self.ready = add(self.ready, rank) if fan.startable else remove(self.ready, rank)
+        self.unsettled = add(self.unsettled, rank) if fan.undecided else remove(self.unsettled, rank)
+
+    def _item_ready(self, name: JobName) -> None:
+        parent, index, fan = self._fan_of(name)
+        self._know(parent, replace(fan, todo=add(fan.todo, index), resting=remove(fan.resting, index)))
+
+    def _item_begun(self, name: JobName) -> None:
+        parent, index, fan = self._fan_of(name)
+        todo, resting = remove(fan.todo, index), remove(fan.resting, index)
+        self._know(parent, replace(fan, todo=todo, resting=resting, active=fan.active + 1))
+
+    def _item_rests(self, name: JobName, phase: Open) -> None:
+        parent, index, fan = self._fan_of(name)
+        self._know(parent, replace(_without_attempt(fan, phase), resting=add(fan.resting, index)))
+
+    def _item_ended(self, name: JobName, phase: Phase, outcome: Outcome) -> None:
+        parent, index, fan = self._fan_of(name)
+        if isinstance(phase, _OPEN):
+            fan = _without_attempt(fan, phase)
+        else:
+            fan = replace(fan, todo=remove(fan.todo, index), resting=remove(fan.resting, index))
+        self.fanned -= 1
+        self._know(parent, one_less(fan, outcome))
 
     def _take(self, rank: int) -> None:
         """A decision about that job was made: it waits for none any more."""
@@ -1012,7 +1301,7 @@ class RunFold:
         self.ready = remove(self.ready, rank)
 
     def _get(self, name: JobName) -> JobState:
-        state = self.jobs.get(name)
+        state = self.jobs.get(name) or self.find(name)
         if state is None:
             raise CorruptStream(f"the run has no job {name}")
         return state
@@ -1071,15 +1360,19 @@ class RunFold:
         self.active -= 1
 
     def _end(self, name: JobName, state: JobState, done: Done) -> None:
+        item = name not in self.jobs
         if isinstance(state.phase, _OPEN):
             self._leave(state.phase)
-        else:
+        elif not item:
             self._take(self.plan.rank[name])
             if isinstance(state.phase, Asking):
                 self.asking -= 1
         self._leave_pool(name, state.phase)
         self.live.pop(name, None)
         self._put(name, state, done)
+        if item:
+            self._item_ended(name, state.phase, done.outcome)
+            return
         self.unfinished -= 1
         self._tally(done.outcome, 1)
         counted = _counted_as(done.outcome)
@@ -1120,17 +1413,41 @@ class RunFold:
 _UNUSED = PoolUse()
 
 
+def continued_fans(
+    fans: "Map[JobName, Fan]", old: Plan, new: Plan, named: tuple[JobName, ...], again: frozenset[JobName]
+) -> frozenset[JobName]:
+    """Of the jobs with `for_each` that a new round does again, those that keep their list and the items that are not to be done again: nobody
+    named the job itself, nothing before it is done again, and the document tells the list as before."""
+    found: set[JobName] = set()
+    for name, fan in fans.items():
+        if name not in again or name in named or not fan.joined:
+            continue
+        was, is_now = old.jobs[name], new.jobs[name]
+        if was.for_each == is_now.for_each and again.isdisjoint(map(JobName, is_now.after)):
+            found.add(name)
+    return frozenset(found)
+
+
 def reopened_jobs(
     jobs: "Map[JobName, JobState]", plan: Plan, named: tuple[JobName, ...], *, failed: bool
 ) -> frozenset[JobName]:
     """The jobs of `plan` that a new round does again: those named, those new to the document, those that ended badly if
     `failed`, and everything that depends on any of them."""
     roots = [name for name in named if name in plan.jobs]
+    # An item is part of its job, and what depends on that depends on it.
+    roots += [
+        of[0] for name in named if name not in plan.jobs and (of := item_of(name)) is not None and of[0] in plan.jobs
+    ]
     for name in plan.jobs:
         state = jobs.get(name)
         if state is None or (failed and isinstance(state.phase, Done) and state.phase.outcome in BAD_OUTCOMES):
             roots.append(name)
     return plan.downstream(tuple(roots))
+
+
+def _without_attempt(fan: Fan, phase: Open) -> Fan:
+    wanted_to_end = phase.stop is not None and phase.stop.cause != "timeout"
+    return replace(fan, active=fan.active - 1, stopping=fan.stopping - wanted_to_end)
 
 
 def _counted_as(outcome: Outcome) -> Literal["succeeded", "failed", "skipped"]:
@@ -1156,6 +1473,10 @@ _HANDLERS: dict[type, Callable[[RunFold, Any, datetime], None]] = {
     WaitExpired: RunFold._wait_ended,
     JobsReady: RunFold._jobs_ready,
     JobSettled: RunFold._settled,
+    ItemsExpanded: RunFold._expanded,
+    ItemsSettled: RunFold._items_settled,
+    ItemsCancelRequested: RunFold._items_cancel_requested,
+    ItemsJoined: RunFold._items_joined,
     AttemptQueued: RunFold._queued,
     AttemptClaimed: RunFold._claimed,
     ClaimReleased: RunFold._claim_released,

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from shared.events import RunRequested
 from shared.ids import Digest, Handle, JobName, PoolName, RunId, WorkflowName
+from shared.state.fan import Fan, FanCancel, Unstarted
 from shared.state.lateness import Pace
 from shared.state.ranks import EMPTY, Ranks, add
 from shared.state.run import (
@@ -27,6 +28,7 @@ from shared.state.run import (
     Claimed,
     Done,
     Doubted,
+    FannedOut,
     JobState,
     Phase,
     Plans,
@@ -46,8 +48,29 @@ _CHECKSUM_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
+class _FanBody:
+    """The items of a job; sets of them as hexadecimal digits, since JSON has no numbers of a hundred thousand bits."""
+
+    since: datetime
+    count: int
+    items: tuple[Any, ...] | None
+    tolerated: int
+    max_parallel: int | None
+    todo: str
+    resting: str
+    active: int
+    stopping: int
+    left: int
+    tally: dict[str, int]
+    unstarted: Unstarted | None
+    cancel: FanCancel | None
+    bad_before: int
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _RunBody:
-    """A run with its jobs sorted by phase: the list a job stands in is the tag of its phase."""
+    """A run with its jobs, and the items of jobs that something happened to, sorted by phase: the list one stands in is the tag of its phase."""
 
     run: RunId
     request: RunRequested
@@ -86,6 +109,9 @@ class _RunBody:
     strays: dict[JobName, Mapping[Handle, int]]
     removed: dict[JobName, tuple[Attempt, ...]]
     gates: dict[JobName, tuple[Wait, ...]]
+    fanned_out: dict[JobName, FannedOut]
+    fans: dict[JobName, _FanBody]
+    fanned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +152,16 @@ def dump(state: Run) -> bytes:
     doubted: dict[JobName, Doubted] = {}
     backoff: dict[JobName, Backoff] = {}
     asking: dict[JobName, Asking] = {}
+    fanned_out: dict[JobName, FannedOut] = {}
     done: dict[JobName, Done] = {}
     attempts: dict[JobName, tuple[Attempt, ...]] = {}
     outputs: dict[JobName, Mapping[str, Any]] = {}
     files: dict[JobName, Mapping[str, str]] = {}
     strays: dict[JobName, Mapping[Handle, int]] = {}
-    for name in state.plan.jobs:
-        job = state.jobs[name]
+    # A map's order differs from process to process; bytes of the same state should not.
+    names = (*state.plan.jobs, *sorted(state.items))
+    for name in names:
+        job = state.job(name)
         match job.phase:
             case Waiting() as phase:
                 waiting[name] = phase
@@ -152,6 +181,8 @@ def dump(state: Run) -> bytes:
                 backoff[name] = phase
             case Asking() as phase:
                 asking[name] = phase
+            case FannedOut() as phase:
+                fanned_out[name] = phase
             case Done() as phase:
                 done[name] = phase
         if job.attempts:
@@ -182,7 +213,7 @@ def dump(state: Run) -> bytes:
         attempts=attempts,
         outputs=outputs,
         files=files,
-        live=tuple(name for name in state.plan.jobs if name in state.live),
+        live=tuple(name for name in names if name in state.live),
         active=state.active,
         unfinished=state.unfinished,
         tally=dict(state.tally),
@@ -200,6 +231,9 @@ def dump(state: Run) -> bytes:
         strays=strays,
         removed=dict(sorted(state.removed.items())),
         gates=dict(sorted(state.gates.items())),
+        fanned_out=fanned_out,
+        fans={name: _fan_body(fan) for name, fan in sorted(state.fans.items())},
+        fanned=state.fanned,
     )
     return _sealed(_run_adapter().dump_json(body))
 
@@ -218,12 +252,15 @@ def load(body: bytes, plans: Plans) -> Run:
         read.doubted,
         read.backoff,
         read.asking,
+        read.fanned_out,
         read.done,
     )
     jobs = Map[JobName, JobState]().mutate()
+    items = Map[JobName, JobState]().mutate()
     for group in groups:
         for name, phase in group.items():
-            jobs[name] = JobState(
+            # An item has one character in its name that no job of a document has.
+            (items if ":" in name else jobs)[name] = JobState(
                 phase,
                 read.attempts.get(name, ()),
                 read.outputs.get(name),
@@ -232,6 +269,9 @@ def load(body: bytes, plans: Plans) -> Run:
             )
     if len(jobs) != len(plan.jobs) or any(name not in jobs for name in plan.jobs):
         raise ValueError("the snapshot's jobs are not those of its document")
+    fans = {name: _fan(body) for name, body in read.fans.items()}
+    undecided = [plan.rank[name] for name, fan in fans.items() if fan.undecided]
+    startable = [plan.rank[name] for name, fan in fans.items() if fan.startable]
     live = Map[JobName, bool]().mutate()
     for name in read.live:
         live[name] = True
@@ -245,14 +285,24 @@ def load(body: bytes, plans: Plans) -> Run:
         jobs=jobs.finish(),
         live=live.finish(),
         unsettled=_ranks(
-            plan.rank[name]
-            for name, phase in read.waiting.items()
-            if phase.remaining == 0 and not is_open(read.gates.get(name, ()))
+            (
+                *undecided,
+                *(
+                    plan.rank[name]
+                    for name, phase in read.waiting.items()
+                    if phase.remaining == 0 and not is_open(read.gates.get(name, ()))
+                ),
+            )
         ),
         ready=_ranks(
-            plan.rank[name]
-            for name, phase in read.ready.items()
-            if phase.pool is not None or plan.jobs[name].pool is None
+            (
+                *startable,
+                *(
+                    plan.rank[name]
+                    for name, phase in read.ready.items()
+                    if ":" not in name and (phase.pool is not None or plan.jobs[name].pool is None)
+                ),
+            )
         ),
         active=read.active,
         unfinished=read.unfinished,
@@ -272,6 +322,9 @@ def load(body: bytes, plans: Plans) -> Run:
         removed=Map(read.removed),
         gates=Map(read.gates),
         pools=_pools(jobs.finish(), plan),
+        items=items.finish(),
+        fans=Map(fans),
+        fanned=read.fanned,
     )
 
 
@@ -290,6 +343,16 @@ def _pools(jobs: "Map[JobName, JobState]", plan: Plan) -> "Map[PoolName, PoolUse
             case _:
                 pools[pool] = PoolUse(use.places + 1, use.unasked)
     return Map(pools)
+
+
+def _fan_body(fan: Fan) -> _FanBody:
+    fields = {name: getattr(fan, name) for name in Fan.__dataclass_fields__}
+    return _FanBody(**fields | {"todo": f"{fan.todo:x}", "resting": f"{fan.resting:x}", "tally": dict(fan.outcomes)})
+
+
+def _fan(body: _FanBody) -> Fan:
+    fields = {name: getattr(body, name) for name in Fan.__dataclass_fields__}
+    return Fan(**fields | {"todo": int(body.todo, 16), "resting": int(body.resting, 16)})
 
 
 def dump_workflow(state: WorkflowState) -> bytes:

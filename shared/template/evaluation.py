@@ -28,7 +28,18 @@ from shared.template.tree import (
     constant_path,
     written,
 )
-from shared.template.values import ITEM_WORK, Missing, Unusable, Work, as_text, bounded, is_number, kind, spend_on
+from shared.template.values import (
+    ITEM_WORK,
+    LazyList,
+    Missing,
+    Unusable,
+    Work,
+    as_text,
+    bounded,
+    is_number,
+    kind,
+    spend_on,
+)
 from shared.workflow.nearest import Nearest
 
 Context = Mapping[str, object]
@@ -94,11 +105,11 @@ def _item(node: Lookup, context: Context, work: Work) -> object:
             if key in target:
                 return target[key]
             raise Missing(f"{_name_of(node)} is not known", lambda: _did_you_mean(key, target, _name_of(node.target)))
-        case ((list() | tuple()), int()) if not isinstance(key, bool):
+        case ((list() | tuple() | LazyList()), int()) if not isinstance(key, bool):
             if -len(target) <= key < len(target):
                 return target[key]
             raise Missing(f"{_name_of(node)} is not there: the list has {len(target)} items")
-        case ((Mapping() | list() | tuple()), _):
+        case ((Mapping() | list() | tuple() | LazyList()), _):
             needs = "a text" if isinstance(target, Mapping) else "an integer"
             raise Unusable(f"{_name_of(node.target)} is {kind(target)}: its key must be {needs}, not {kind(key)}")
         case _:
@@ -244,7 +255,7 @@ def _equal(left: object, right: object, work: Work) -> bool:
     # To Python true is 1; to an author of JSON it is not.
     if isinstance(left, bool) != isinstance(right, bool):
         return False
-    if isinstance(left, str | list | tuple | Mapping):
+    if isinstance(left, str | list | tuple | LazyList | Mapping):
         spend_on(left, work)
     return left == right
 
@@ -256,7 +267,7 @@ def _contains(container: object, wanted: object, work: Work) -> bool:
             return wanted in container
         case Mapping():
             return isinstance(wanted, str) and wanted in container
-        case list() | tuple():
+        case list() | tuple() | LazyList():
             return any(_equal_item(item, wanted, work) for item in container)
         case _:
             raise Unusable(f"`in` cannot look for {kind(wanted)} in {kind(container)}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from shared.template.bounds import INTEGER_BITS_MAX, RENDERED_LENGTH_MAX
 from shared.template.values import (
     ITEM_WORK,
+    LazyList,
     Missing,
     Unusable,
     Work,
@@ -62,7 +63,7 @@ def _text(value: object, what: str) -> str:
 
 
 def _list(value: object, what: str) -> list[object]:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | LazyList):
         raise Unusable(f"{what} needs a list, not {kind(value)}")
     return list(value)
 
@@ -301,7 +302,7 @@ def _round(_: Work, value: object, digits: object) -> int | float:
 
 
 def _length(_: Work, value: object) -> int:
-    if isinstance(value, str | list | tuple | Mapping):
+    if isinstance(value, str | list | tuple | LazyList | Mapping):
         return len(value)
     raise Unusable(f"length needs a text, list or mapping, not {kind(value)}")
 
@@ -437,7 +438,7 @@ TESTS: dict[str, Callable[[object], bool]] = {
     "true": lambda value: value is True,
     "false": lambda value: value is False,
     "mapping": lambda value: isinstance(value, Mapping),
-    "sequence": lambda value: isinstance(value, list | tuple),
+    "sequence": lambda value: isinstance(value, list | tuple | LazyList),
     "even": lambda value: _parity(value, "even") == 0,
     "odd": lambda value: _parity(value, "odd") == 1,
 }

@@ -1,7 +1,7 @@
 """Which names a template may use where it stands, and what is wrong with those it does use.
 
 Knows the roots and their shapes: `run`, `workflow`, `job` (texts), `attempt` (a number), the instants, `params`,
-`jobs.<name>.outputs` and `.outcome`, `outcomes.<name>`, `item`.
+`jobs.<name>.outputs` and `.outcome`, `outcomes.<name>`, `item`, `item_index`.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,8 @@ from shared.workflow.nearest import Nearest
 TIMES = frozenset({"scheduled_at", "data_interval_start", "data_interval_end", "previous_success_at", "requested_at"})
 """Aware times, or none where a run has no such instant."""
 
+_NUMBERS = frozenset({"attempt", "item_index"})
+
 ROOTS = frozenset({"run", "workflow", "job", "attempt", "params", "jobs", "outcomes"}) | TIMES
 
 
@@ -36,7 +38,7 @@ class Names:
     all_jobs: frozenset[str] = frozenset()
     """All jobs of the document, for saying that one exists but is not upstream."""
     item: bool = False
-    """Whether `item` means something: inside a job with `for_each`."""
+    """Whether `item` and `item_index` mean something: inside a job with `for_each`."""
     roots: frozenset[str] = ROOTS
     """Roots that are there; leave out `job` and `attempt` where no job is being started."""
     nearest: Nearest = field(default_factory=Nearest, compare=False, repr=False)
@@ -101,7 +103,7 @@ def _keys_of(node: Expression) -> Iterator[Expression]:
 
 
 def _wrong_path(root: str, keys: tuple[str | int, ...], complete: bool, names: Names) -> Iterator[Wrong]:
-    known = names.roots | ({"item"} if names.item else frozenset())
+    known = names.roots | ({"item", "item_index"} if names.item else frozenset())
     if root not in known:
         yield _unknown_root(root, known, names)
         return
@@ -125,7 +127,7 @@ def _wrong_path(root: str, keys: tuple[str | int, ...], complete: bool, names: N
             pass
         case _:
             if keys or not complete:
-                yield _no_more(root, "a time" if root in TIMES else "a number" if root == "attempt" else "a text")
+                yield _no_more(root, "a time" if root in TIMES else "a number" if root in _NUMBERS else "a text")
 
 
 def _no_more(path: str, is_a: str) -> Wrong:
@@ -133,8 +135,8 @@ def _no_more(path: str, is_a: str) -> Wrong:
 
 
 def _unknown_root(root: str, known: frozenset[str], names: Names) -> Wrong:
-    if root == "item":
-        return Wrong("item is known only in a job with for_each")
+    if root in {"item", "item_index"}:
+        return Wrong(f"{root} is known only in a job with for_each")
     if root in ROOTS:
         return Wrong(f"{root} is not known here", f"known here are {', '.join(sorted(known))}")
     if root in _ELSEWHERE:

@@ -6,8 +6,9 @@ to a `Work`, so no value can make rendering slow or large.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from shared.template.bounds import INTEGER_BITS_MAX, RENDERED_LENGTH_MAX, VALUE_DEPTH_MAX, VALUE_SIZE_MAX, WORK_MAX
 
@@ -16,6 +17,30 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 ITEM_WORK = 8
 """What handling one item of a list costs, in characters looked at, as measured."""
+
+
+class LazyList(Sequence[Any]):
+    """A list whose items are made when they are looked at."""
+
+    def __init__(self, count: int, item: Callable[[int], Any]) -> None:
+        self._count = count
+        self._item = item
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._item(one) for one in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._item(index % self._count)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list | tuple | LazyList) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(self._count)
 
 
 class Unusable(Exception):
@@ -61,7 +86,7 @@ def kind(value: object) -> str:
             return "a text"
         case datetime():
             return "a time"
-        case list() | tuple():
+        case list() | tuple() | LazyList():
             return "a list"
         case Mapping():
             return "a mapping"
@@ -89,7 +114,7 @@ def spend_on(value: object, work: Work) -> None:
                 for key, item in part.items():
                     waiting.append(key)
                     waiting.append(item)
-            case list() | tuple():
+            case list() | tuple() | LazyList():
                 work.spend(len(part) + 2)
                 waiting.extend(part)
             case _:
@@ -130,7 +155,7 @@ def as_json(value: object, work: Work) -> Json:
                 return part
             case datetime():
                 return iso(part)
-            case list() | tuple():
+            case list() | tuple() | LazyList():
                 return [copy(item, depth + 1) for item in part]
             case Mapping():
                 copied: dict[str, Json] = {}

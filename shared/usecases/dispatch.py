@@ -94,7 +94,7 @@ class Dispatch:
         """`looked_at`: when it was looked for everywhere and not found. A message that comes late or twice has not looked."""
         run = self._run(effect.run)
         phase = _phase(run, effect.job, effect.attempt)
-        if run is None or phase is None or phase.stop is not None or effect.job not in run.plan.jobs:
+        if run is None or phase is None or phase.stop is not None or not run.plan.has(effect.job):
             return []
         if isinstance(phase, Queued) and phase.not_before is not None and phase.not_before > self._now():
             return []
@@ -161,7 +161,7 @@ class Dispatch:
     def stop(self, effect: StopAttempt) -> list[Learnt]:
         """Ask the target to end an attempt; a target that knows nothing of it says so."""
         run = self._run(effect.run)
-        if run is None or effect.job not in run.plan.jobs:
+        if run is None or not run.plan.has(effect.job):
             return []
         job = run.plan.jobs[effect.job]
         executor = self._executor(job.type)
@@ -404,7 +404,7 @@ def _stop(executor: Executor, reference: Reference, grace_seconds: float) -> boo
 def _phase(run: Run | None, job: JobName, attempt: int) -> Open | None:
     if run is None:
         return None
-    state = run.jobs.get(job)
+    state = run.find(job)
     match state.phase if state is not None else None:
         case Queued() | Claimed() | Submitted() | Doubted() as phase if phase.attempt == attempt:
             return phase

@@ -18,6 +18,7 @@ from shared.usecases.rendering import TEMPLATED
 from shared.workflow.calendar import Calendar, read_calendar
 from shared.workflow.checks import WHEN_KEYWORDS, ssm_reference
 from shared.workflow.document import AnyJob, SsmJob, Workflow
+from shared.workflow.fan_out import ForEach
 from shared.workflow.nearest import shown
 from shared.workflow.reading import Examined, examine
 from shared.workflow.syntax import PROBLEMS_MAX, bounded
@@ -122,6 +123,8 @@ def _template_problems(examined: Examined) -> Iterator[Problem]:
                     path = examined.moved[position] + place.removeprefix("steps")
                 names = _names(examined, position, text, all_jobs, starting=True)
                 yield from template.check(text, names, path=path)
+        if job.for_each is not None:
+            yield from _for_each_problems(examined, position, job.for_each, all_jobs)
         if job.when not in WHEN_KEYWORDS:
             names = _names(examined, position, job.when, all_jobs, starting=False)
             if _WORD.fullmatch(job.when) and (near := examined.nearest.to(job.when, sorted(WHEN_KEYWORDS))):
@@ -145,6 +148,22 @@ def _trigger_template_problems(examined: Examined) -> Iterator[Problem]:
             yield from template.check(trigger.deduplicate_by, names, path=f"{path}.deduplicate_by")
 
 
+def _for_each_problems(
+    examined: Examined, position: int, for_each: ForEach, all_jobs: frozenset[str]
+) -> Iterator[Problem]:
+    path = f"jobs[{position}].for_each"
+    text = for_each.template
+    if text is not None and text.startswith("{{"):
+        names = _names(examined, position, text, all_jobs, starting=False)
+        yield from template.check(
+            text, names, path=f"{path}.items" if for_each.items is text else f"{path}.items.range"
+        )
+    name, known = for_each.parameter, examined.params
+    if name is not None and known is not None and name not in known:
+        hint = examined.nearest.hint(name, sorted(known), "declare it under `parameters`, as an array")
+        yield Problem(f"{path}.parameter", f"there is no parameter `{shown(name)}`", hint)
+
+
 def _names(
     examined: Examined, position: int, text: str, all_jobs: frozenset[str], *, starting: bool
 ) -> "template.Names":
@@ -154,7 +173,11 @@ def _names(
     upstream = frozenset(
         word for word in words if word in graph.position and graph.is_upstream(graph.position[word], position)
     )
-    names = template.Names(params=examined.params, jobs=upstream, all_jobs=all_jobs, nearest=examined.nearest)
+    job = examined.jobs[position]
+    item = starting and job is not None and job.for_each is not None
+    names = template.Names(
+        params=examined.params, jobs=upstream, all_jobs=all_jobs, nearest=examined.nearest, item=item
+    )
     if not starting:
         return template.Names(
             params=names.params,

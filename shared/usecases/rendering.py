@@ -9,8 +9,9 @@ from typing import Any
 from shared import template
 from shared.decide.context import context_of
 from shared.errors import TemplateError
-from shared.ids import Digest, JobName, attempt_token
+from shared.ids import Digest, JobName, attempt_token, item_of
 from shared.ports import Request
+from shared.state.fan import item_at
 from shared.state.run import JobState, Run
 from shared.workflow.document import AnyJob, EcsJob, Input
 
@@ -25,7 +26,20 @@ TEMPLATED: dict[str, tuple[str, ...]] = {
 _TREES = frozenset({"cluster", "parameters"})
 """Fields that are JSON with types of their own; everything else ends as text in an argument or a variable."""
 _NOT_FOR_TARGETS = frozenset(
-    {"name", "description", "after", "when", "retry", "timeouts", "priority", "doubt", "inputs", "outputs", "waits_for"}
+    {
+        "name",
+        "description",
+        "after",
+        "when",
+        "waits_for",
+        "for_each",
+        "retry",
+        "timeouts",
+        "priority",
+        "doubt",
+        "inputs",
+        "outputs",
+    }
 )
 BODIES_MAX = 20_000
 """Job bodies kept ready; more than the jobs of the largest document."""
@@ -40,10 +54,19 @@ class Renderer:
     def __call__(self, run: Run, name: JobName, attempt: int) -> Request:
         """Raises `TemplateError` when a template or an input cannot be resolved with what earlier jobs left."""
         job = run.plan.jobs[name]
-        body, templated = self._body(run.plan.digest, name, job)
+        body, templated = self._body(run.plan.digest, JobName(job.name), job)
         inputs: tuple[Mapping[str, Any], ...] = ()
         if templated or job.inputs:
-            context = context_of(run.request, run.requested_at, run.jobs, job=name, attempt=attempt)
+            context = context_of(
+                run.request,
+                run.requested_at,
+                run.jobs,
+                job=name,
+                attempt=attempt,
+                fans=run.fans,
+                items=run.items,
+                item=_item(run, name),
+            )
             if templated:
                 body = _rendered(body, context)
             inputs = tuple(_resolved(run, job, one, context) for one in job.inputs)
@@ -70,6 +93,15 @@ class Renderer:
             if len(self._bodies) > BODIES_MAX:
                 self._bodies.popitem(last=False)
         return kept
+
+
+def _item(run: Run, name: JobName) -> tuple[int, Any] | None:
+    """The index and the value of an item; None for a job that is no item."""
+    of = item_of(name)
+    fan = run.fans.get(of[0]) if of is not None else None
+    if of is None or fan is None:
+        return None
+    return of[1], item_at(fan, run.plan.jobs[of[0]].for_each, of[1])
 
 
 def outputs_of(job: AnyJob) -> tuple[Mapping[str, Any], ...]:

@@ -13,8 +13,14 @@ def run_row(run: Run, version: int) -> RunRow:
     jobs = dict(run.tally)
     under_way: dict[str, int] = {}
     for name in run.live:
+        # Items are told with their job.
+        if name not in run.jobs:
+            continue
         status = run.jobs[name].status
         under_way[status] = under_way.get(status, 0) + 1
+    fanned_out = sum(1 for fan in run.fans.values() if not fan.joined)
+    if fanned_out:
+        under_way["running"] = under_way.get("running", 0) + fanned_out
     others = run.unfinished - sum(under_way.values())
     if others > 0:
         under_way["waiting"] = others

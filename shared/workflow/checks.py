@@ -23,6 +23,7 @@ from shared.workflow.document import (
     Workflow,
     WorkflowJob,
 )
+from shared.workflow.fan_out import check_for_each
 from shared.workflow.graph import Graph
 from shared.workflow.nearest import Nearest, listed, shown
 from shared.workflow.syntax import path_of
@@ -93,6 +94,8 @@ _ALTERNATIVES = frozenset(("host", "hosts", "tag", "script", "commands", "cluste
 _TOGETHER = (frozenset(("cpu", "memory", "launch", "gpu", "ephemeral_storage_gib")), frozenset(("steps", "cluster")))
 """Fields that are judged by each other."""
 
+_ITEMS_FILES = "let them put files where the later job finds them, and pass on the addresses as outputs"
+
 _SECRET_REFERENCE = re.compile(
     r"arn:aws[a-z-]*:secretsmanager:[^:\s]+:[0-9]*:secret:\S+"
     r"|arn:aws[a-z-]*:ssm:[^:\s]+:[0-9]*:parameter/\S+"
@@ -112,6 +115,22 @@ def check(jobs: Sequence[AnyJob | None], graph: Graph, nearest: Nearest) -> Iter
         path = f"jobs[{position}]"
         yield from _check_environment(job, path)
         yield from _check_files(job, path)
+        if job.for_each is not None:
+            yield from check_for_each(job.for_each, f"{path}.for_each")
+            if isinstance(job, ApprovalJob | WorkflowJob):
+                yield Problem(
+                    f"{path}.for_each",
+                    f"a job of type {job.type} is done once",
+                    "let the jobs of that workflow have `for_each`"
+                    if isinstance(job, WorkflowJob)
+                    else "ask once for all items",
+                )
+            if job.pool is not None:
+                yield Problem(
+                    f"{path}.pool",
+                    "counts jobs, and this one is many: its items cannot each take a place",
+                    "bound them with `for_each.max_parallel`",
+                )
         yield from _check_type(job, path, nearest)
     yield from _check_writers(jobs, graph)
     producers = _producers(jobs)
@@ -290,6 +309,11 @@ def _check_producer(
     if not graph.is_upstream(producer, position):
         yield Problem(f"{path}.job", f"`{file.job}` is not upstream of this job", f"add `{file.job}` to `after`")
     job = jobs[producer]
+    if job is not None and job.for_each is not None:
+        yield Problem(
+            f"{path}.job", f"`{file.job}` has `for_each`: each of its items leaves files of its own", _ITEMS_FILES
+        )
+        return
     wanted = file.file if file.file is not None else file.path
     if job is not None and all(output.path != wanted for output in job.outputs):
         declared = [output.path for output in job.outputs]
@@ -329,10 +353,10 @@ def _check_sourceless(
 
 
 def _producers(jobs: Sequence[AnyJob | None]) -> dict[str, int]:
-    """The jobs that declare each path, as the bits of a number: thousands may write what thousands read."""
+    """The jobs that declare each path, as the bits of a number: thousands may write what thousands read. What items leave is not one file."""
     producers: dict[str, int] = {}
     for position, job in enumerate(jobs):
-        for output in job.outputs if job is not None else ():
+        for output in job.outputs if job is not None and job.for_each is None else ():
             producers[output.path] = producers.get(output.path, 0) | 1 << position
     return producers
 

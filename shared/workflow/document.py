@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.ids import NAME_PATTERN
+from shared.workflow.fan_out import ForEach
 from shared.workflow.notices import RULES_MAX, Deadline, Late, Notify
 from shared.workflow.timing import Schedule
 from shared.workflow.triggers import TRIGGERS_MAX, Trigger
@@ -159,6 +160,8 @@ class _Job(_Model):
     over their outcomes such as `outcomes.load == 'failed' and params.full`."""
     waits_for: Waits = None
     """What must be there outside this run before the job starts, looked for once `after` and `when` let it run."""
+    for_each: ForEach | None = None
+    """Do the job once for each item of a list."""
     retry: Retry = Retry()
     """When a failed attempt is followed by another."""
     timeouts: Timeouts = Timeouts()

@@ -4,9 +4,23 @@ Everything here is derived from the document and read only; building it is linea
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-from shared.ids import Digest, JobName
+from shared.ids import Digest, JobName, item_of
 from shared.workflow.document import AnyJob, Workflow
+
+_Value = TypeVar("_Value")
+
+
+class ByJob(dict[JobName, _Value]):
+    """What the document says of its jobs. An item of a job with `for_each`, asked for by its own name (`load:17`), has what its job has;
+    iterating and `in` know the document's jobs only."""
+
+    def __missing__(self, name: JobName) -> _Value:
+        named = item_of(name)
+        if named is None or named[0] not in self:
+            raise KeyError(name)
+        return self[named[0]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,12 +30,24 @@ class Plan:
 
     workflow: Workflow
     digest: Digest
-    jobs: dict[JobName, AnyJob]
+    jobs: ByJob[AnyJob]
     dependents: dict[JobName, tuple[JobName, ...]]
     waits: dict[JobName, int]
     """How many jobs each waits for."""
-    rank: dict[JobName, int]
+    rank: ByJob[int]
     by_rank: tuple[JobName, ...]
+
+    def has(self, name: JobName) -> bool:
+        """Whether it is a job of the document, or can be an item of one."""
+        if name in self.jobs:
+            return True
+        named = item_of(name)
+        return named is not None and named[0] in self.jobs and self.jobs[named[0]].for_each is not None
+
+    def order(self, name: JobName) -> tuple[int, int]:
+        """Sorts jobs and items: by rank, then by the place in the list."""
+        named = item_of(name)
+        return self.rank[name], -1 if named is None else named[1]
 
     def job(self, name: JobName) -> AnyJob:
         return self.jobs[name]
@@ -51,7 +77,7 @@ class Plan:
 
 def compile_plan(workflow: Workflow, digest: Digest) -> Plan:
     """Compile a document that has been checked: names unique, `after` known, no cycles."""
-    jobs = {JobName(job.name): job for job in workflow.jobs}
+    jobs = ByJob({JobName(job.name): job for job in workflow.jobs})
     dependents: dict[JobName, list[JobName]] = {name: [] for name in jobs}
     waits: dict[JobName, int] = {}
     for name, job in jobs.items():
@@ -66,6 +92,6 @@ def compile_plan(workflow: Workflow, digest: Digest) -> Plan:
         jobs=jobs,
         dependents={name: tuple(after) for name, after in dependents.items()},
         waits=waits,
-        rank={name: position for position, name in enumerate(by_rank)},
+        rank=ByJob({name: position for position, name in enumerate(by_rank)}),
         by_rank=by_rank,
     )

@@ -38,7 +38,7 @@ from typing import Any, Literal
 from shared.errors import NotFound, TargetRefused, TargetSilent, TargetUnavailable
 from shared.executors.process import containers, evidence, logs, system
 from shared.executors.process.plan import COMMANDS_FILE, HostSettings, Plan, Planner, Step, request_text
-from shared.ids import Handle, JobName, RunId, Token, is_name
+from shared.ids import Handle, JobName, RunId, Token, is_job_name
 from shared.ports import Reference, Report, Request
 
 WRAPPER = str(Path(__file__).parent.parent / "wrapper.sh")
@@ -775,7 +775,12 @@ class ProcessExecutor:
     # --- places ---------------------------------------------------------------------------------------------------------
 
     def _directory(self, attempt: Attempt) -> str:
-        if attempt.attempt < 1 or not is_name(attempt.job) or not _RUN.fullmatch(attempt.run) or ".." in attempt.run:
+        if (
+            attempt.attempt < 1
+            or not is_job_name(attempt.job)
+            or not _RUN.fullmatch(attempt.run)
+            or ".." in attempt.run
+        ):
             raise NotFound(f"there is no attempt {attempt.attempt} of {attempt.job!r} in {attempt.run!r}")
         return f"{self._runs}/{attempt.run}/{attempt.job}/{attempt.attempt}"
 
