@@ -176,7 +176,7 @@ class ItemsSettled(_Event):
 
     type: Literal["ItemsSettled"] = "ItemsSettled"
     job: JobName
-    outcome: Outcome
+    outcome: Literal["cancelled"]
     count: int
     """How many."""
     reason: str = ""

@@ -959,11 +959,8 @@ def _settle(draft: RunDraft) -> None:
 
 
 def _ask_for_approval(draft: RunDraft, name: JobName, job: ApprovalJob) -> None:
-    fold = draft.fold
-    assert fold.run is not None
-    context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name)
     try:
-        message = _short(template.render_text(job.message, context))
+        message = _short(template.render_text(job.message, _context(draft, name)))
     except TemplateError as error:
         draft.emit(JobSettled(job=name, outcome="failed", reason=_short(f"`message` cannot be rendered: {error}")))
         return

@@ -112,7 +112,8 @@ def _begun(draft: "RunDraft", name: JobName) -> Iterator[Event]:
     fold = draft.fold
     assert fold.run is not None
     for number, wait in enumerate(waits_of(fold.plan, name)):
-        context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name)
+        items, fans = fold.all_items()
+        context = context_of(fold.run.request, fold.run.requested_at, fold.all_jobs(), job=name, fans=fans, items=items)
         awaited, settled = _awaited(wait, fold.run.request, fold.plan, context)
         deadline = None if wait.timeout_minutes is None else draft.now + timedelta(minutes=wait.timeout_minutes)
         yield WaitBegun(job=name, number=number, awaited=awaited, deadline_at=None if settled else deadline)

@@ -60,6 +60,8 @@ from shared.events import (
     AttemptFailed,
     Event,
     HeldRunDropped,
+    ItemsCancelRequested,
+    ItemsSettled,
     JobSettled,
     PoolResized,
     RunReleased,
@@ -634,6 +636,43 @@ def waits() -> tuple[list[Plan], Commits]:
     return [plan, other], list(story.given(RecordLook((), story.now)).history)
 
 
+def for_each() -> tuple[list[Plan], Commits]:
+    """Fan-outs over ranges, lists and parameters: retried, tolerated, cancelled, given up, joined, and done again in part and whole."""
+    one = document(
+        job("load", retry=2, for_each={"items": {"range": 3}, "max_parallel": 2, "tolerate": {"count": 1}}),
+        job("none", for_each={"items": []}),
+        job("given", for_each={"parameter": "files"}),
+        job("after", after=["load"], for_each={"items": "{{ jobs.load.outputs }}"}),
+        job("bad", after=["none"], for_each={"items": {"range": "{{ params.files }}"}}),
+    )
+    story = given(requested(one, request={"parameters": {"files": ["a", {"b": 1}]}}), seconds(5))
+    story = story.given(
+        report("load:0", "failed", handle="h-0"), report("load:1", "succeeded", handle="h-1", outputs={"x": 1})
+    )
+    story = story.given(minutes(2), Advance(), report("load:0", "failed", 2, handle="h-0b"), minutes(1))
+    story = story.given(CancelJob(JobName("given:1"), "ada"), report("given:1", "cancelled", handle="h-2"))
+    story = story.given(CancelJob(JobName("given"), "ada", "enough"), report("given:0", "cancelled", handle="h-3"))
+    story = story.given(report("load:2", "succeeded", handle="h-4"), report("after:0", "failed", handle="h-5"))
+    story = story.given(report("after:2", "running", handle="h-6"), minutes(1))
+    story = story.given(report("after:2", "succeeded", handle="h-6"), report("after:1", "succeeded", handle="h-7"))
+    story = story.given(hours(1), reopen(one, failed=True, request="r-1"), minutes(1))
+    story = story.given(report("given:1", "succeeded", 2, handle="h-8"), CancelRun("bob"))
+    story = story.given(report("given:0", "missing", 2), report("after:0", "missing", 2), hours(1))
+    story = story.given(
+        reopen(one, "load:1", "given", request="r-2"), fact(ItemsCancelRequested, job="given", by="bob")
+    )
+    return [one], list(story.given(minutes(1), Advance()).history)
+
+
+def given_up() -> tuple[list[Plan], Commits]:
+    """A fan-out that fails with items that never began, without a word why; one of them is marked, and all are done again."""
+    plan = document(job("load", for_each={"items": ["a", "b", "c", "d"]}), parallelism=1)
+    story = given(requested(plan), MarkJob(JobName("load:3"), "succeeded", "ada", "by hand"))
+    story = story.given(report("load:0", "failed", handle="h-1"), hours(1), reopen(plan, failed=True, request="r-1"))
+    story = story.given(fact(ItemsSettled, job="load", outcome="cancelled", count=2))
+    return [plan], list(story.given(report("load:0", "succeeded", 2, handle="h-2")).history)
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -647,6 +686,8 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-rounds": rounds,
     "run-against-the-clock": against_the_clock,
     "run-waits": waits,
+    "run-for-each": for_each,
+    "run-given-up": given_up,
     "run-a-newer-release": a_newer_release,
     "workflow-a-life": a_workflows_life,
     "workflow-without-words": without_words,

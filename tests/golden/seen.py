@@ -15,6 +15,7 @@ from shared.events import RunRequested
 from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload
+from shared.state.fan import Fan, members
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import (
     Asking,
@@ -23,6 +24,7 @@ from shared.state.run import (
     Claimed,
     Done,
     Doubted,
+    FannedOut,
     JobState,
     NotRequested,
     Phase,
@@ -127,6 +129,33 @@ def _run(run: Run) -> Any:
             for pool in sorted(run.pools)
         ],
         "jobs": [{"job": name, **_job(run.jobs[name])} for name in run.plan.jobs],
+        "items": [{"job": name, **_job(run.items[name])} for name in sorted(run.items, key=run.plan.order)],
+        "fans": [{"job": name, **_fan(run.fans[name])} for name in run.plan.jobs if name in run.fans],
+        "fanned": run.fanned,
+    }
+
+
+def _fan(fan: Fan) -> Any:
+    return {
+        "since": _moment(fan.since),
+        "count": fan.count,
+        "items": None if fan.items is None else json.dumps(fan.items, ensure_ascii=False, sort_keys=True),
+        "tolerated": fan.tolerated,
+        "max_parallel": fan.max_parallel,
+        "todo": list(members(fan.todo)),
+        "resting": list(members(fan.resting)),
+        "active": fan.active,
+        "stopping": fan.stopping,
+        "left": fan.left,
+        "ended": _pairs(fan.outcomes),
+        "unstarted": None
+        if fan.unstarted is None
+        else {"outcome": fan.unstarted.outcome, "at": _moment(fan.unstarted.at), "reason": fan.unstarted.reason},
+        "cancel": None
+        if fan.cancel is None
+        else {"by": fan.cancel.by, "reason": fan.cancel.reason, "at": _moment(fan.cancel.at)},
+        "bad_before": fan.bad_before,
+        "joined": fan.joined,
     }
 
 
@@ -235,6 +264,8 @@ def _phase(phase: Phase) -> Any:
                 "message": phase.message,
                 "expires_at": _moment(phase.expires_at),
             }
+        case FannedOut():
+            return {"is": "fanned_out", "since": _moment(phase.since)}
         case Done():
             return {
                 "is": "done",

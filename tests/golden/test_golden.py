@@ -36,6 +36,7 @@ from shared.ports import FIRST_HASH, Record, Snapshot
 from shared.state.backfill import Admitted, BackfillState, InstantSeen
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload, fold_document
+from shared.state.fan import Fan, FanCancel, Unstarted
 from shared.state.lateness import Pace
 from shared.state.pool import Awaited, Line, PoolState
 from shared.state.pool import Held as PoolHeld
@@ -209,6 +210,9 @@ STATES = (
     Stop,
     Attempt,
     Cancel,
+    Fan,
+    FanCancel,
+    Unstarted,
     WorkflowState,
     Version,
     Pause,
@@ -262,7 +266,7 @@ def test_every_event_that_moves_an_attempt_is_met_in_every_phase_that_it_may_fol
                 if isinstance(event, UnknownEvent):
                     continue
                 name = getattr(event, "job", None)
-                before = type(state.jobs[name].phase).__name__ if name and isinstance(state, Run) else ""
+                before = type(state.job(name).phase).__name__ if name and isinstance(state, Run) else ""
                 met.add((before, event.type))
                 state = fold([(at, event)], documents, state)
     assert FOLLOWS - met == set()

@@ -1,5 +1,6 @@
 """All deliberate bugs."""
 
+from tests.mutants.fan_out import FAN_OUT
 from tests.mutants.mutant import Mutant
 from tests.mutants.rules import DECIDE, STATE
 from tests.mutants.stores import STORES
@@ -17,4 +18,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *ADMISSION,
     *DOORWAYS,
     *TARGETS,
+    *FAN_OUT,
 )

@@ -99,7 +99,7 @@ DECIDE = (
     Mutant(
         "stray-each-time",
         _RUN,
-        "if handle is None or handle in (draft.fold.jobs[report.job].strays or ()):",
+        "if handle is None or handle in (draft.fold.job(report.job).strays or ()):",
         "if handle is None:",
         _DISPATCH_RULES,
     ),
@@ -304,10 +304,10 @@ STATE = (
         "flag-leaks",
         _STATE,
         """        self._leave(phase)
-        backoff = Backoff""",
+        if event.job not in""",
         """        self._leave_doubt(phase)
         self.active -= 1
-        backoff = Backoff""",
+        if event.job not in""",
         (_CORNERS,),
     ),
     Mutant(

@@ -177,9 +177,7 @@ def test_a_list_that_an_earlier_job_left_is_taken_as_it_was_then() -> None:
 def test_two_large_lists_do_not_come_in_one_commit() -> None:
     """fault 47"""
     big = ["x" * 600] * 100
-    plan = document(
-        job("one", for_each={"parameter": "big"}), job("two", for_each={"parameter": "big"}), parallelism=1
-    )
+    plan = document(job("one", for_each={"parameter": "big"}), job("two", for_each={"parameter": "big"}), parallelism=1)
     story = given(requested(plan, request={"parameters": {"big": big}}))
     assert story.truncated
     story = story.to_its_end()
@@ -348,7 +346,9 @@ def test_an_item_is_marked_until_its_job_has_ended() -> None:
 
 
 def test_a_job_under_way_for_many_items_is_not_marked() -> None:
-    given(requested(each([1]))).when(MarkJob(JobName("load"), "succeeded", "ada", "so")).then_rejected("cancel it first")
+    given(requested(each([1]))).when(MarkJob(JobName("load"), "succeeded", "ada", "so")).then_rejected(
+        "cancel it first"
+    )
 
 
 # --- again ------------------------------------------------------------------------------------------------------------

@@ -231,12 +231,6 @@ def test_what_depends_on_a_job_that_is_not_there_is_told_with_the_nearest_name()
     assert set(found) == {"jobs[1].after[0]", "jobs[2].after[0]"}
 
 
-def test_fan_out_is_not_there_yet_and_says_so() -> None:
-    """fault 54: refused as unknown, and not taken for one job."""
-    for items in ([], ["a"], ["a", "a"], "a", {"items": {"range": 100_001}}):
-        assert set(refused({**ECS, "for_each": items})) == {"jobs[0].for_each"}
-
-
 def test_repeated_names_and_names_that_differ_only_in_case_are_refused() -> None:
     """fault 51"""
     found = refused(*chain(("a", []), ("a", []), ("A", [])))

@@ -19,6 +19,10 @@ from shared.events import (
     ClaimReleased,
     DeadlineMissed,
     Event,
+    ItemsCancelRequested,
+    ItemsExpanded,
+    ItemsJoined,
+    ItemsSettled,
     JobApproved,
     JobMarked,
     JobSettled,
@@ -35,7 +39,7 @@ from shared.events import (
     StopRequested,
     StopSent,
 )
-from shared.ids import Handle, JobName, StreamName, run_stream
+from shared.ids import Handle, JobName, StreamName, item_name, item_of, run_stream
 from shared.state.run import Plans
 from shared.template import evaluate
 from shared.usecases.verify.approvals import APPROVAL_EVENTS, ApprovalEvent, check_decision, outcome_of
@@ -95,7 +99,7 @@ class _Try:
 
 @dataclass(slots=True)
 class _Job:
-    phase: Literal["waiting", "ready", "open", "backoff", "asking", "done"] = "waiting"
+    phase: Literal["waiting", "ready", "open", "backoff", "asking", "fanned_out", "done"] = "waiting"
     attempts: int = 0
     """Numbers used so far."""
     open: _Try | None = None
@@ -105,6 +109,31 @@ class _Job:
     """In phase `asking`: when nobody's decision is waited for any longer."""
     kept: bool = False
     """The latest rerun promised not to touch it."""
+
+
+@dataclass(slots=True)
+class _Fan:
+    """A job with `for_each` that has begun."""
+
+    expanded: ItemsExpanded
+    left: int
+    """Items that have not ended."""
+    active: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
+    outputs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    settled: Outcome | None = None
+    """How those ended that never began."""
+    bad_before: int = 0
+    """Items that ended badly in an earlier round, and are kept so."""
+
+    @property
+    def bad(self) -> int:
+        return sum(number for outcome, number in self.ended.items() if outcome in _BAD)
+
+    @property
+    def resting(self) -> int:
+        """Items that have not ended and are not under way."""
+        return self.left - self.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +153,9 @@ class RunChecker:
     plans: Plans
     handles: Handles
     jobs: dict[JobName, _Job] = field(default_factory=dict)
+    items: dict[JobName, _Job] = field(default_factory=dict)
+    """Items that something happened to, by name."""
+    fans: dict[JobName, _Fan] = field(default_factory=dict)
     _request: RunRequested | None = None
     _requested_at: datetime | None = None
     _opened: bool = False
@@ -151,7 +183,7 @@ class RunChecker:
         if self._finished and not isinstance(event, RunReopened | LateReported | JobMarked):
             yield "I3", f"{event.type} follows the end of the run"
         for name in _jobs_of(event):
-            if name not in self.jobs:
+            if name not in self.jobs and not self._is_item(name):
                 yield "I8", f"{event.type} names the job {name}, which the document does not have"
                 return
         if isinstance(event, _ATTEMPT_EVENTS):
@@ -168,14 +200,24 @@ class RunChecker:
                 yield from self._open(at)
             case JobsReady():
                 for name in event.jobs:
-                    yield from self._start(name, self.jobs[name], at, "became ready")
-                    self.jobs[name].phase = "ready"
+                    job = self._job(name)
+                    yield from self._start(name, job, at, "became ready")
+                    job.phase = "ready"
             case AttemptQueued():
                 yield from self._queued(event, at)
             case JobSettled():
                 yield from self._settled(event)
+            case ItemsExpanded():
+                yield from self._expanded(event, at)
+            case ItemsSettled():
+                yield from self._items_settled(event)
+            case ItemsCancelRequested():
+                if event.job not in self.fans or self.jobs[event.job].phase == "done":
+                    yield "I12", f"the items of {event.job} were cancelled, and none were under way"
+            case ItemsJoined():
+                yield from self._items_joined(event)
             case LateReported():
-                job = self.jobs[event.job]
+                job = self._job(event.job)
                 under_way = job.open is not None and job.open.number == event.attempt
                 if not 1 <= event.attempt <= job.attempts or (under_way and event.handle is None):
                     yield "I3", f"a late report names attempt {event.attempt} of {event.job}, which has not ended"
@@ -195,7 +237,7 @@ class RunChecker:
     def pending_stops(self) -> list[PendingStop]:
         return [
             PendingStop(name, job.open.number, job.open.stop.flag_at)
-            for name, job in self.jobs.items()
+            for name, job in (*self.jobs.items(), *self.items.items())
             if job.open is not None and job.open.stop is not None and not job.open.flagged
         ]
 
@@ -248,11 +290,20 @@ class RunChecker:
     def _reopened(self, event: RunReopened) -> Iterator[Found]:
         if not self._finished:
             yield "I3", "a run that has not finished was reopened"
-        before = self.jobs
+        before, old_plan = self.jobs, self._plan
         plan = self.plans(event.document)
-        self._waits.reopened(self._plan, plan)
+        self._waits.reopened(old_plan, plan)
         self._plan = plan
         again = self._done_again(event, before)
+        continued = {
+            name
+            for name in again
+            if name in self.fans
+            and name not in event.jobs
+            and before[name].phase == "done"
+            and old_plan.jobs[name].for_each == self._plan.jobs[name].for_each
+            and again.isdisjoint(self._plan.jobs[name].after)
+        }
         jobs: dict[JobName, _Job] = {}
         for name in self._plan.jobs:
             old = before.get(name)
@@ -268,9 +319,10 @@ class RunChecker:
                 self._outcomes.pop(name, None)
                 self._seen.pop(name, None)
         self.jobs = jobs
+        self._items_again(event, again, continued)
         for name in again:
             self._show(name, outputs={})
-        self._under_way = sum(1 for job in jobs.values() if job.open is not None)
+        self._under_way = sum(1 for job in (*jobs.values(), *self.items.values()) if job.open is not None)
         self._over = False
         self._finished = False
         self._cancelled = False
@@ -279,11 +331,13 @@ class RunChecker:
     def _done_again(self, event: RunReopened, before: dict[JobName, _Job]) -> set[JobName]:
         """The jobs that this rerun does again; all others it keeps."""
         again: set[JobName] = set()
+        parents = {of[0] for name in event.jobs if (of := item_of(name)) is not None}
         for name in self._in_order():
             old = before.get(name)
             if (
                 old is None
                 or name in event.jobs
+                or name in parents
                 or (event.failed and old.outcome in _BAD)
                 or any(one in again for one in self._plan.jobs[name].after)
             ):
@@ -301,6 +355,108 @@ class RunChecker:
                     order.append(dependent)
         return order
 
+    # Items of a job.
+
+    def _is_item(self, name: JobName) -> bool:
+        of = item_of(name)
+        return of is not None and of[0] in self.fans and of[1] < self.fans[of[0]].expanded.count
+
+    def _job(self, name: JobName) -> _Job:
+        """A job, or an item, which is made when it is first heard of."""
+        job = self.jobs.get(name) or self.items.get(name)
+        if job is None:
+            of = item_of(name)
+            assert of is not None
+            settled = self.fans[of[0]].settled
+            job = _Job("waiting" if settled is None else "done", self._gone.pop(name, 0), outcome=settled)
+            self.items[name] = job
+        return job
+
+    def _expanded(self, event: ItemsExpanded, at: datetime) -> Iterator[Found]:
+        job = self.jobs[event.job]
+        yield from self._start(event.job, job, at, "began its items")
+        if self._plan.jobs[event.job].for_each is None:
+            yield "I8", f"{event.job} began items, and its document has no for_each"
+        if event.items is not None and len(event.items) != event.count:
+            yield "I8", f"{event.job} began {event.count} items of a list of {len(event.items)}"
+        job.phase = "fanned_out"
+        self.fans[event.job] = _Fan(event, event.count)
+
+    def _item_starts(self, name: JobName, parent: JobName, what: str) -> Iterator[Found]:
+        fan = self.fans[parent]
+        if self.jobs[parent].phase != "fanned_out":
+            yield "I4", f"{name} {what}, and {parent} was not under way"
+        if fan.bad - fan.bad_before > fan.expanded.tolerated:
+            yield "I4", f"{name} {what} after {fan.bad} items had ended badly, of at most {fan.expanded.tolerated}"
+        limit = fan.expanded.max_parallel
+        if limit is not None and fan.active >= limit and "attempt" in what:
+            yield "I5", f"{name} {what} while {fan.active} items were under way, and {limit} are allowed"
+
+    def _items_settled(self, event: ItemsSettled) -> Iterator[Found]:
+        fan = self.fans.get(event.job)
+        if fan is None or self.jobs[event.job].phase == "done":
+            yield "I3", f"items of {event.job} were settled, and none were under way"
+            return
+        if event.count != fan.resting:
+            yield (
+                "I4",
+                f"{event.count} items of {event.job} were settled, and {fan.resting} were neither under way nor done",
+            )
+        for index in range(fan.expanded.count):
+            job = self.items.get(item_name(event.job, index))
+            if job is not None and job.phase in ("waiting", "ready", "backoff"):
+                job.phase, job.outcome = "done", event.outcome
+        fan.settled = event.outcome
+        fan.ended[event.outcome] = fan.ended.get(event.outcome, 0) + fan.resting
+        fan.left = fan.active
+
+    def _items_joined(self, event: ItemsJoined) -> Iterator[Found]:
+        fan = self.fans.get(event.job)
+        if fan is None or self.jobs[event.job].phase == "done":
+            yield "I3", f"{event.job} ended with its items, and none were under way"
+            return
+        if fan.left:
+            yield "I4", f"{event.job} ended while {fan.left} of its items had not"
+        if (event.outcome == "succeeded") != (fan.bad <= fan.expanded.tolerated):
+            yield (
+                "I4",
+                f"{event.job} ended as {event.outcome} with {fan.bad} items that ended badly, of at most {fan.expanded.tolerated}",
+            )
+        self._end(event.job, self.jobs[event.job], event.outcome)
+        gathered = [fan.outputs.get(index) for index in range(fan.expanded.count)]
+        self._seen[event.job]["outputs"] = gathered
+
+    def _items_again(self, event: RunReopened, again: set[JobName], continued: set[JobName]) -> None:
+        """Keep the items that the rerun does not touch."""
+        for parent, fan in list(self.fans.items()):
+            if parent in self.jobs and parent not in again:
+                for index in range(fan.expanded.count):
+                    if (kept := self.items.get(item_name(parent, index))) is not None:
+                        kept.kept = True
+                continue
+            for index in range(fan.expanded.count):
+                name = item_name(parent, index)
+                job = self.items.get(name)
+                outcome = job.outcome if job is not None else fan.settled
+                redone = name in event.jobs or (event.failed and outcome in _BAD)
+                if parent in continued and not redone:
+                    if job is not None:
+                        job.kept = True
+                    continue
+                if job is not None:
+                    self._gone[name] = job.attempts
+                    del self.items[name]
+                fan.outputs.pop(index, None)
+                if parent in continued and outcome is not None:
+                    fan.left += 1
+                    fan.ended[outcome] -= 1
+                    self.items[name] = _Job(attempts=self._gone.pop(name, 0))
+            if parent in continued:
+                fan.bad_before = fan.bad
+                self.jobs[parent].phase = "fanned_out"
+            else:
+                del self.fans[parent]
+
     # A job.
 
     def _start(self, name: JobName, job: _Job, at: datetime, what: str) -> Iterator[Found]:
@@ -309,10 +465,15 @@ class RunChecker:
             yield "I12", f"{name} {what} after the run was cancelled"
         if not self._opened:
             yield "I4", f"{name} {what} before the run opened"
+        of = item_of(name)
+        if of is not None:
+            yield from self._item_starts(name, of[0], what)
         match job.phase:
-            case "waiting":
+            case "waiting" if of is None:
                 yield from self._joined(name, what)
                 yield from self._waits.start(name, what, self._plan)
+            case "fanned_out":
+                yield "I3", f"{name} {what}, and its items had begun"
             case "backoff":
                 if job.retry_at is not None and at < job.retry_at:
                     yield (
@@ -327,7 +488,7 @@ class RunChecker:
                 assert job.open is not None
                 left = "I2" if job.open.doubt is not None else "I1"
                 yield left, f"{name} {what} while attempt {job.open.number} was under way"  # type: ignore[misc]
-                self._close(job)
+                self._close(name, job)
             case "asking":
                 yield "I3", f"{name} {what} while it waited for a decision"
             case "ready":
@@ -378,14 +539,19 @@ class RunChecker:
         }
 
     def _show(self, name: JobName, outputs: dict[str, Any] | None = None) -> None:
-        """Let expressions see the job as it is now."""
+        """Let expressions see the job as it is now; what items left is seen when their job has ended."""
+        if name not in self.jobs:
+            of = item_of(name)
+            if of is not None and outputs is not None:
+                self.fans[of[0]].outputs[of[1]] = outputs
+            return
         outcome = self.jobs[name].outcome
         self._outcomes[name] = outcome
         kept = self._seen.get(name, {}).get("outputs", {})
         self._seen[name] = {"outputs": kept if outputs is None else outputs, "outcome": outcome}
 
     def _settled(self, event: JobSettled) -> Iterator[Found]:
-        job = self.jobs[event.job]
+        job = self._job(event.job)
         outcome = event.outcome
         match job.phase:
             case "done" if job.kept:
@@ -400,13 +566,20 @@ class RunChecker:
                     yield "I3", f"{event.job} was settled as {outcome} while attempt {job.open.number} was under way"
             case "waiting" if self._waits.lost(event.job) and outcome in {"upstream_failed", "timed_out"}:
                 pass
-            case "waiting" if outcome in {"upstream_failed", "skipped", "failed"}:
+            case "fanned_out":
+                yield "I3", f"{event.job} was settled as {outcome} while its items were under way"
+            case "waiting" if outcome in {"upstream_failed", "skipped", "failed"} and event.job in self.jobs:
                 early = [
                     before for before in self._plan.jobs[event.job].after if self.jobs[JobName(before)].phase != "done"
                 ]
                 if early:
                     yield "I4", f"{event.job} was settled as {outcome} before {early[0]} had ended"
-                elif self._holds(event.job) is True and not self._unasked(event):
+                elif (
+                    self._holds(event.job) is True
+                    and not self._unasked(event)
+                    # What it is to be done for was no list.
+                    and not (outcome == "failed" and self._plan.jobs[event.job].for_each is not None)
+                ):
                     yield "I4", f"{event.job} was settled as {outcome}, and its condition held"
             case _:
                 if outcome == "succeeded":
@@ -440,7 +613,16 @@ class RunChecker:
         self._end(event.job, job, outcome, outputs)
 
     def _marked(self, event: JobMarked) -> Iterator[Found]:
-        job = self.jobs[event.job]
+        job = self._job(event.job)
+        of = item_of(event.job)
+        if job.phase == "fanned_out":
+            yield "I3", f"{event.job} was marked {event.outcome} while its items were under way"
+        if of is not None and self.jobs[of[0]].phase == "done":
+            yield "I3", f"{event.job} was marked {event.outcome} after {of[0]} had ended"
+        if of is not None and job.phase == "done" and job.outcome is not None:
+            # It is counted anew.
+            self.fans[of[0]].ended[job.outcome] -= 1
+            self.fans[of[0]].left += 1
         if not event.by or not event.reason.strip():
             what = "I2" if job.open is not None and job.open.doubt is not None else "I3"
             yield what, f"{event.job} was marked {event.outcome} without a person's name and a reason"  # type: ignore[misc]
@@ -452,13 +634,21 @@ class RunChecker:
         self._end(event.job, job, event.outcome)
 
     def _end(self, name: JobName, job: _Job, outcome: Outcome, outputs: dict[str, Any] | None = None) -> None:
-        self._close(job)
+        self._close(name, job)
+        of = item_of(name)
+        if of is not None:
+            fan = self.fans[of[0]]
+            fan.left -= 1
+            fan.ended[outcome] = fan.ended.get(outcome, 0) + 1
         job.phase = "done"
         job.outcome = outcome
         self._show(name, outputs)
 
-    def _close(self, job: _Job) -> None:
+    def _close(self, name: JobName, job: _Job) -> None:
         if job.open is not None:
+            of = item_of(name)
+            if of is not None:
+                self.fans[of[0]].active -= 1
             job.open = None
             self._under_way -= 1
             self._over = False
@@ -466,7 +656,7 @@ class RunChecker:
     # An attempt.
 
     def _queued(self, event: AttemptQueued, at: datetime) -> Iterator[Found]:
-        job = self.jobs[event.job]
+        job = self._job(event.job)
         yield from self._start(event.job, job, at, f"began attempt {event.attempt}")
         if self._plan.jobs[event.job].type == "approval":
             yield "I8", f"{event.job} is an approval, and attempt {event.attempt} of it was decided"
@@ -476,6 +666,9 @@ class RunChecker:
         job.phase = "open"
         job.outcome = None
         job.open = _Try(event.attempt)
+        of = item_of(event.job)
+        if of is not None:
+            self.fans[of[0]].active += 1
         self._under_way += 1
         limit = self._plan.workflow.parallelism
         if self._under_way > limit and not self._over:
@@ -486,7 +679,7 @@ class RunChecker:
             )
 
     def _of_attempt(self, event: AttemptEvent, at: datetime, cause: str) -> Iterator[Found]:
-        job = self.jobs[event.job]
+        job = self._job(event.job)
         current = job.open
         name = f"attempt {event.attempt} of {event.job}"
         if current is None or current.number != event.attempt:
@@ -521,7 +714,7 @@ class RunChecker:
                 if event.retry_at is None:
                     self._end(event.job, job, "timed_out" if event.failure == "timeout" else "failed", outputs)
                 else:
-                    self._close(job)
+                    self._close(event.job, job)
                     job.phase = "backoff"
                     job.retry_at = event.retry_at
                     self._show(event.job, outputs)
