@@ -20,11 +20,13 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
+from local.channels import channels
 from local.home import EngineLock, Home
 from local.inbox import Inbox
 from local.metrics import Metrics
 from local.queue import MemoryQueue
 from local.settings import LocalSettings, read_settings
+from local.telling import Tellers
 from shared.bootstrap import LocalParts, local_parts, utc_now
 from shared.decide.commands import Advance, RecordReport, RunCommand
 from shared.effects import (
@@ -32,6 +34,7 @@ from shared.effects import (
     AdvanceRun,
     AskForPlace,
     CheckPlaces,
+    DeliverNotice,
     Effect,
     GiveBackPlace,
     LookAtWaits,
@@ -52,13 +55,14 @@ from shared.errors import (
     UnknownEvents,
 )
 from shared.executors.process import ProcessExecutor, become_subreaper
-from shared.ids import StreamName, run_stream
+from shared.ids import StreamName, notices_stream, run_stream
 from shared.ports import PAGE_MAX, Reference
 from shared.state.run import Claimed, Doubted, Queued, Run, Submitted
 from shared.stores.files import LocalFiles
 from shared.usecases.admission import Admission
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded
+from shared.usecases.notices import Notices, rules_of
 from shared.usecases.places import Places
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.triggers import listeners_of_end
@@ -84,6 +88,8 @@ RETRY_SECONDS = 1.0
 COMPANY_SECONDS = 0.01
 """A start waits this long to be recorded together with something else, such as the end of a short job. Until then the token
 guards it: after a crash the work is found, not repeated."""
+LEAVE_SECONDS_MAX = 15.0
+"""An engine that has nothing else to do waits this long for channels."""
 ENDED_KEPT_MAX = 64
 """Ended runs kept in memory, for whoever waits for their end."""
 TURNS_MAX = 10_000
@@ -152,6 +158,10 @@ class Engine:
         self._waits = Waits(transact, self.parts.waiters, LocalFiles(), now=utc_now)
         self._wake = Wake(self.parts.waiters, self._queue)
         self._places = Places(transact)
+        couriers = channels(settings, environment)
+        self._notices = Notices(transact, self.parts.views, couriers, now=utc_now, address=settings.notices.address)
+        self._tellers = Tellers()
+        self._closing.callback(self._tellers.close)
         self._sweep = Sweep(transact, self.parts.dues, self._outgoing, self._settle, now=utc_now)
         self.metrics = Metrics(self._queue, self._sweep.refused, now=utc_now)
         self._learnt: list[Learnt] = []
@@ -170,6 +180,7 @@ class Engine:
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._closing.callback(self._selector.close)
+        self._selector.register(self._tellers, selectors.EVENT_READ, self._record_told)
         self._watched: dict[int, object] = {}
         self._open_wake()
         self.inbox = Inbox(home.workflows, self.parts, self.metrics) if watch_documents else None
@@ -200,6 +211,7 @@ class Engine:
             self._started_until = 0.0
             self._guarded(self._commit_all)
             self._guarded(self._flush_views)
+            self._guarded(self._tell_before_leaving)
 
     def _is_over(self, until: Callable[[], bool] | None) -> bool:
         """Whoever waits for something reads as well, and a file that is locked for now must not end the engine."""
@@ -243,6 +255,7 @@ class Engine:
     def _try_later(self, error: Exception) -> None:
         # States in memory may be ahead of the file: forget them.
         self._transact.forget()
+        self._notices.forget()
         self._outgoing.clear()
         self._others_moved = True
         self._retry_until = time.monotonic() + RETRY_SECONDS
@@ -271,7 +284,7 @@ class Engine:
         if len(rows) < PAGE_MAX:
             return found
         found.clear()
-        for kind in ("run", "workflow", "backfill", "pool"):
+        for kind in ("run", "workflow", "backfill", "pool", "notices"):
             after = ""
             while names := self.parts.store.streams(kind, after=after):
                 found.extend(name for name in names if self.parts.dues.get(name) is not None)
@@ -302,6 +315,7 @@ class Engine:
             self._executor_at = self.executor.tick(self._steady())
             return
         self._reaped()
+        self._record_told()
         self._notice_others()
         self._sweep_if_due()
         for _ in range(TURNS_MAX):
@@ -383,6 +397,9 @@ class Engine:
                         self._learn(self._dispatch.tell_parent(effect))
                 case ObserveAttempt():
                     observations.append((receipt, effect))
+                case DeliverNotice():
+                    with self._answered(receipt, effect):
+                        self._tell(effect)
                 case _:
                     commits.append((receipt, effect))
         for receipt, observation in observations:
@@ -445,12 +462,65 @@ class Engine:
                 self._dirty[run_stream(run)] = None
             case LookAtWaits():
                 self._dirty[self._waits(effect)] = None
-            case StartAttempt() | StopAttempt() | ObserveAttempt() | TellParent():
+            case StartAttempt() | StopAttempt() | ObserveAttempt() | TellParent() | DeliverNotice():
                 raise AssertionError("carried out elsewhere")
             case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool() | CheckPlaces():
                 self._dirty.update(dict.fromkeys(self._places(effect)))
             case _:
                 self._dirty[self._admission(effect)] = None
+
+    # --- notices ------------------------------------------------------------------------------------------------------
+
+    def _plan_notices(self, streams: Iterable[StreamName]) -> set[StreamName]:
+        """Plan what is to be told of streams that moved; those for which that failed."""
+        failed: set[StreamName] = set()
+        loaded = [
+            one for stream in streams if (one := self._transact.kept(stream) or self._current(stream)) is not None
+        ]
+        telling = [one for one in loaded if rules_of(one, self.parts.plans) is not None]
+        if not telling:
+            return failed
+        with self._batch():
+            for one in telling:
+                failed.add(one.stream)
+                with self._set_apart(one.stream):
+                    if self._notices.plan(one):
+                        self._dirty[notices_stream(one.stream)] = None
+                    failed.discard(one.stream)
+        return failed
+
+    def _tell(self, effect: DeliverNotice) -> None:
+        if self._tellers.knows(effect.notice):
+            return
+        delivery = self._notices.prepare(effect)
+        if delivery is not None:
+            self._tellers.tell(delivery)
+
+    def _record_told(self) -> None:
+        """Keep what channels answered."""
+        answers = self._tellers.answers()
+        if not answers:
+            return
+        with self._batch():
+            for stream, command in answers:
+                with self._set_apart(stream):
+                    self._notices.record(stream, command)
+                    self._dirty[stream] = None
+        self._tellers.recorded(answers)
+
+    def _tell_before_leaving(self) -> None:
+        """Whoever started an engine for one run expects its notices to go; what does not go now goes with the next engine."""
+        for _ in range(TURNS_MAX):
+            received = self._queue.receive(BATCH_MAX)
+            if not received:
+                break
+            for _, effect in received:
+                if isinstance(effect, DeliverNotice):
+                    with self._set_apart(effect):
+                        self._tell(effect)
+        for _ in self._tellers.waited_for(1.0 if self._stopping else LEAVE_SECONDS_MAX):
+            self._record_told()
+        self._flush_views()
 
     # --- what happens outside -----------------------------------------------------------------------------------------
 
@@ -530,6 +600,7 @@ class Engine:
         """The sweep found nothing that is still to come: true views are all that was missing."""
         self._tell_listeners([loaded])
         self._derive(loaded)
+        self._notices.plan(loaded)
         if isinstance(loaded.state, Run):
             self.metrics.ended(loaded.state)
         self._dirty.pop(loaded.stream, None)
@@ -546,6 +617,7 @@ class Engine:
         if ended:
             with self._batch():
                 self._tell_listeners(ended)
+        untold = self._plan_notices(list(self._dirty))
         dirty, self._dirty = self._dirty, {}
         over: list[StreamName] = []
         try:
@@ -558,7 +630,7 @@ class Engine:
                         continue
                     with self._set_apart(stream):
                         self._derive(loaded)
-                        if _has_ended(loaded) and not unseen:
+                        if _has_ended(loaded) and not unseen and stream not in untold:
                             self._remove_row(loaded)
                             over.append(stream)
         except StoreUnavailable:

@@ -6,6 +6,10 @@
     secrets:                              # a reference in documents: the variable that holds its value here
       "arn:aws:secretsmanager:eu-central-1:123456789012:secret:warehouse": WAREHOUSE_PASSWORD
     containers: none                      # or docker, or podman: what runs the images of ecs jobs
+    notices:                              # how people are told, where documents ask for it
+      smtp: {host: mail.example.com, port: 587, sender: runfold@example.com, tls: starttls, user: runfold, password: "env:SMTP_PASSWORD"}
+      private_webhooks: false             # true: webhooks may lead to addresses that are not public
+      address: https://runfold.example.com  # where this engine's API answers, for links
     synchronous: FULL                     # or NORMAL: faster, and a power cut may take the last commits
 
 What it promises: the file is read as documents are (bounded, YAML 1.2, no key twice), every problem is told at once with its
@@ -66,6 +70,36 @@ class HostEntry(_Model):
     """What a job's `tag` is compared with."""
 
 
+class SmtpEntry(_Model):
+    """The server that takes mail."""
+
+    host: Annotated[str, StringConstraints(pattern=_HOST_PATTERN)]
+    """Its name or address."""
+    port: int = Field(default=587, ge=1, le=65_535)
+    """587 for `starttls`, 465 for `tls`, 25 for `none` as a rule."""
+    sender: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}@[A-Za-z0-9.-]{1,190}$")]
+    """What mail comes from."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    """How the connection is encrypted; `none` only to a server that is near."""
+    user: Annotated[str, StringConstraints(max_length=256)] = ""
+    """To sign in as; nobody when empty."""
+    password: Annotated[
+        str, StringConstraints(pattern=r"^(?:$|env:[A-Za-z_][A-Za-z0-9_]{0,127}$|file:/)", max_length=2048)
+    ] = ""
+    """By reference: `env:NAME` or `file:/path`."""
+
+
+class NoticeEntry(_Model):
+    """How people are told."""
+
+    smtp: SmtpEntry | None = None
+    """None: the channel `email` is not there."""
+    private_webhooks: bool = False
+    """Whether webhooks may lead to addresses that are not public."""
+    address: Annotated[str, StringConstraints(pattern=r"^(?:$|https?://[^\s@]+$)", max_length=512)] = ""
+    """Where the API of this engine answers, for links in notices."""
+
+
 class LocalSettings(_Model):
     """The whole file."""
 
@@ -81,6 +115,8 @@ class LocalSettings(_Model):
     """References to the names of environment variables of the engine."""
     containers: Literal["none", "docker", "podman"] = "none"
     """What runs the images of `ecs` jobs; with `none` their commands are processes of this machine."""
+    notices: NoticeEntry = NoticeEntry()
+    """How people are told, where documents ask for it."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """Of SQLite."""
 
@@ -124,7 +160,11 @@ def settings_problems(path: Path, environment: Mapping[str, str]) -> list[Proble
         settings = read_settings(path)
     except InvalidInput as error:
         return list(error.problems)
-    problems = [*_host_problems(settings, environment), *_secret_problems(settings, environment)]
+    problems = [
+        *_host_problems(settings, environment),
+        *_secret_problems(settings, environment),
+        *_notice_problems(settings, environment),
+    ]
     if settings.containers != "none" and _which(settings.containers, environment) is None:
         hint = f"install it, or write `containers: none` to run commands without their images: {settings.containers}"
         problems.append(Problem("containers", f"`{settings.containers}` is not on the PATH", hint))
@@ -162,6 +202,27 @@ def _secret_problems(settings: LocalSettings, environment: Mapping[str, str]) ->
         for reference, variable in settings.secrets.items()
         if variable not in environment
     ]
+
+
+def _notice_problems(settings: LocalSettings, environment: Mapping[str, str]) -> list[Problem]:
+    smtp = settings.notices.smtp
+    if smtp is None:
+        return []
+    problems = []
+    name = smtp.password.removeprefix("env:")
+    if smtp.password.startswith("env:") and name not in environment:
+        problems.append(
+            Problem("notices.smtp.password", "its variable is not set", "set it where the engine is started")
+        )
+    if smtp.user and not smtp.password:
+        problems.append(
+            Problem("notices.smtp.user", "has no password", "add `password: env:NAME`, or leave `user` out")
+        )
+    if smtp.user and smtp.tls == "none":
+        problems.append(
+            Problem("notices.smtp.tls", "would show the password to anybody on the way", "use starttls or tls")
+        )
+    return problems
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -223,6 +284,11 @@ _KINDS = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
+_CHOICES = {
+    "synchronous": ("FULL", "NORMAL"),
+    "containers": ("none", "docker", "podman"),
+    "tls": ("starttls", "tls", "none"),
+}
 _HOST_WORDS = {
     "address": "ssh",
     "hostname": "ssh",
@@ -241,13 +307,13 @@ def _problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
     path = path_of(parts)
     value = error.get("input")
     kind = error["type"]
-    private = bool(parts) and parts[0] == "secrets"
+    private = bool(parts) and (parts[0] == "secrets" or parts[-1] == "password")
     if kind == "extra_forbidden":
         return _unknown(path, parts, nearest)
     if kind == "string_pattern_mismatch" or (private and kind.startswith("string_")):
         return _ill_written(path, parts, is_key="[key]" in error["loc"], value=value)
     if kind == "literal_error":
-        choices = ("FULL", "NORMAL") if parts == ("synchronous",) else ("none", "docker", "podman")
+        choices = _CHOICES[str(parts[-1])]
         hint = nearest.hint(value, choices) if isinstance(value, str) else ""
         return Problem(path, f"`{shown(value)}` is not one of {listed(choices)}", hint)
     if kind in _KINDS:
@@ -265,13 +331,16 @@ def _problem_of(error: ErrorDetails, nearest: Nearest) -> Problem:
 
 
 def _unknown(path: str, parts: tuple[int | str, ...], nearest: Nearest) -> Problem:
-    in_host = len(parts) == 3
-    model: type[BaseModel] = HostEntry if in_host else LocalSettings
+    in_host = len(parts) == 3 and parts[0] == "hosts"
+    model: type[BaseModel] = HostEntry if in_host else _MODELS.get(parts[:-1], LocalSettings)
     fields: Collection[str] = list(model.model_fields)
     field = str(parts[-1])
     elsewhere = _HOST_WORDS.get(field.casefold().replace("-", "_")) if in_host else None
     hint = f"did you mean `{elsewhere}`?" if elsewhere else nearest.hint(field, fields, f"it has {listed(fields)}")
     return Problem(path, f"`{shown(field)}` is not a field of {'a host' if in_host else 'the settings'}", hint)
+
+
+_MODELS: dict[tuple[int | str, ...], type[BaseModel]] = {("notices",): NoticeEntry, ("notices", "smtp"): SmtpEntry}
 
 
 def _ill_written(path: str, parts: tuple[int | str, ...], *, is_key: bool, value: Any) -> Problem:
@@ -280,6 +349,14 @@ def _ill_written(path: str, parts: tuple[int | str, ...], *, is_key: bool, value
             return Problem(path, "is not a reference", "1 to 2,048 characters, as documents write it")
         # Somebody may have put the secret itself here.
         return Problem(path, "is not the name of an environment variable", VARIABLE_RULE)
+    if parts[0] == "notices":
+        rules = {
+            "password": "by reference: env:NAME or file:/path",
+            "sender": "an address such as runfold@example.com",
+            "address": "it begins with https:// or http://",
+            "host": HOST_RULE,
+        }
+        return Problem(path, "is not written as it must be", rules.get(str(parts[-1]), ""))
     if is_key:
         return Problem(path, "is not the name of a host", HOST_RULE)
     if parts[-1] == "identity":

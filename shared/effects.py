@@ -30,6 +30,7 @@ from shared.events import (
     JobMarked,
     JobSettled,
     LateReported,
+    NoticesPlanned,
     ParentJob,
     PlaceGranted,
     PlaceWanted,
@@ -40,8 +41,20 @@ from shared.events import (
     StopRequested,
     WaitBegun,
 )
-from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName, workflow_of
+from shared.ids import (
+    BackfillId,
+    Digest,
+    Handle,
+    JobName,
+    PoolName,
+    RunId,
+    StreamName,
+    WorkflowName,
+    notices_stream,
+    workflow_of,
+)
 from shared.state.backfill import BackfillState, NoBackfill, request_of
+from shared.state.notices import NoticeLog, Sending
 from shared.state.pool import NoPool, Place, PoolState
 from shared.state.run import (
     Asking,
@@ -236,8 +249,18 @@ class CheckPlaces:
 
 _MAY_LEAVE = (AttemptSucceeded, AttemptFailed, AttemptCancelled, JobSettled, JobMarked)
 
+
+@dataclass(frozen=True, slots=True)
+class DeliverNotice:
+    """Hand a notice to its channel."""
+
+    stream: StreamName
+    notice: str
+
+
 Effect = (
-    StartAttempt
+    DeliverNotice
+    | StartAttempt
     | StopAttempt
     | ObserveAttempt
     | AdvanceRun
@@ -619,6 +642,36 @@ def pending_of_workflow(
     if state.holders and (everything or any(holder.admitted_at <= old for holder in state.holders.values())):
         effects.append(CheckHolders(state.name))
     return effects
+
+
+def effects_of_notices(state: NoticeLog, events: Iterable[Event]) -> list[Effect]:
+    stream = notices_stream(state.source)
+    return [
+        DeliverNotice(stream, notice.id)
+        for event in events
+        if isinstance(event, NoticesPlanned)
+        for notice in event.notices
+    ]
+
+
+def pending_of_notices(state: NoticeLog, now: datetime, *, everything: bool = False) -> list[Effect]:
+    """What was planned and is neither sent nor given up. With `everything`, also what was handed over just now."""
+    stream = notices_stream(state.source)
+    return [
+        DeliverNotice(stream, one.notice.id)
+        for one in state.open
+        if _deliver_at(one) <= now or (everything and one.retry_at is None)
+    ]
+
+
+def due_of_notices(state: NoticeLog, now: datetime) -> datetime | None:
+    """When to look at them again; None when all are sent or given up."""
+    again = now + timedelta(seconds=HANDOVER_SECONDS)
+    return min((at if (at := _deliver_at(one)) > now else again for one in state.open), default=None)
+
+
+def _deliver_at(one: Sending) -> datetime:
+    return one.retry_at if one.retry_at is not None else one.planned_at + timedelta(seconds=HANDOVER_SECONDS)
 
 
 def due_of_workflow(state: WorkflowState | NotRegistered, now: datetime) -> datetime | None:

@@ -16,8 +16,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName
+from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, StreamName, WorkflowName
 from shared.workflow.document import FailureClass, Outcome
+from shared.workflow.notices import Channel, Occasion
 
 Kind = Literal["observed", "commanded", "decided"]
 Json = Any
@@ -857,6 +858,69 @@ class BackfillFinished(_Event):
     """Not come to, because it was cancelled."""
 
 
+# --- what is told of a run or a workflow --------------------------------------------------------------------------------
+
+
+class Notice(BaseModel):
+    """One notice, as it is to be sent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    id: str
+    """Derived from what happened and the rule, so that whoever receives it twice can tell."""
+    on: Occasion
+    rule: int
+    """Its place in the document's `notify`."""
+    version: int
+    """The commit of the source that it is about."""
+    at: AwareDatetime
+    """When that was."""
+    channel: Channel
+    to: str
+    """The recipient, for people."""
+    subject: str
+    text: str
+
+
+class NoticesPlanned(_Event):
+    """These notices follow from the source's commits up to `until`; each was planned once and for all by this event."""
+
+    type: Literal["NoticesPlanned"] = "NoticesPlanned"
+    source: StreamName
+    document: Digest
+    """Whose rules these are."""
+    until: int
+    started: bool = False
+    """Whether anything of the source's present round had started by then."""
+    outcome: Literal["", "succeeded", "failed"] = ""
+    """How the newest round that ended by then did, unless it was cancelled."""
+    doubts: int = 0
+    """How many notices of doubt there were by then."""
+    notices: tuple[Notice, ...]
+
+
+class NoticeSent(_Event):
+    """The channel took it."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["NoticeSent"] = "NoticeSent"
+    id: str
+    attempt: int
+    receipt: str = ""
+    """What the channel calls it."""
+
+
+class NoticeFailed(_Event):
+    """The channel did not take it, or did not answer; `retry_at` says whether and when it is tried again."""
+
+    kind: ClassVar[Kind] = "observed"
+    type: Literal["NoticeFailed"] = "NoticeFailed"
+    id: str
+    attempt: int
+    reason: str
+    retry_at: AwareDatetime | None = None
+    """None: it is given up."""
+
+
 class UnknownEvent(_Event):
     """An event of a newer release, kept as it is; whoever meets one may show it but not decide."""
 
@@ -923,6 +987,7 @@ WorkflowEvent = (
 CalendarEvent = CalendarRegistered
 PoolEvent = PoolResized | PlaceRequested | PlaceGranted | PlaceReleased | PlaceWithdrawn
 DocumentEvent = DocumentAccepted | DocumentRejected | DocumentRemoved
+NoticeEvent = NoticesPlanned | NoticeSent | NoticeFailed
 BackfillEvent = (
     BackfillRequested
     | BackfillRunAdmitted
@@ -934,6 +999,9 @@ BackfillEvent = (
     | BackfillFinished
 )
 KnownEvent = Annotated[
-    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | PoolEvent, Field(discriminator="type")
+    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | PoolEvent | NoticeEvent,
+    Field(discriminator="type"),
 ]
-Event = RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | UnknownEvent | PoolEvent
+Event = (
+    RunEvent | WorkflowEvent | CalendarEvent | DocumentEvent | BackfillEvent | UnknownEvent | PoolEvent | NoticeEvent
+)

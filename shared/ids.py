@@ -82,15 +82,23 @@ def calendar_stream(name: str) -> StreamName:
     return StreamName(f"calendar#{name}")
 
 
+def notices_stream(source: StreamName) -> StreamName:
+    """What is told of a stream, and what became of it."""
+    return StreamName(f"notices#{source}")
+
+
+def notice_id(source: StreamName, version: int, occasion: str, rule: int) -> str:
+    """The name of one notice: the same fact told by the same rule is the same notice, whoever derives it, and how often."""
+    return _short_hash(source, str(version), occasion, str(rule))[:26].lower()
+
+
 def kind_of(stream: StreamName) -> str:
-    """The part before `#`: `run`, `workflow`, `calendar`, `document`, `backfill`."""
-    """The part before `#`: `run`, `workflow`, `document`, `backfill`."""
-    """The part before `#`: `run`, `workflow`, `pool`, `document`."""
+    """The part before the first `#`: `run`, `workflow`, `calendar`, `document`, `backfill`, `pool`, `notices`."""
     return stream.partition("#")[0]
 
 
 def subject_of(stream: StreamName) -> str:
-    """The part after `#`: a run id, a workflow's or pool's name, an upload's key."""
+    """The part after it: a run id, a workflow's or pool's name, an upload's key, another stream's name."""
     return stream.partition("#")[2]
 
 

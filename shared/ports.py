@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from shared.ids import BackfillId, CommitId, Digest, Handle, JobName, RunId, StreamName, Token, WorkflowName
+from shared.workflow.notices import Notify
 
 COMMIT_BYTES_MAX = 100_000
 """Of a commit's body. DynamoDB refuses items over 400 KB; ours is lower so that a console and a stream record stay readable."""
@@ -195,6 +196,23 @@ class BackfillRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeRow:
+    """What was told of one stream, in lists. Derived from the stream of its notices at `version`."""
+
+    source: StreamName
+    workflow: WorkflowName
+    version: int
+    at: datetime
+    """When the newest of them was planned."""
+    open: int
+    """Planned, and neither sent nor given up."""
+    failed: int
+    """Given up."""
+    notices: tuple[Mapping[str, Any], ...] = ()
+    """The newest, oldest first: `id`, `on`, `at`, `channel`, `to`, `subject`, `status`, `attempts`, `reason`, ..."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFilter:
     """Every field that is not None must hold."""
 
@@ -278,6 +296,15 @@ class Views(Protocol):
         """The workflows under a key, by name, those greater than `after`; strongly consistent."""
         ...
 
+    def put_notices(self, row: NoticeRow) -> None: ...
+    def get_notices(self, source: StreamName) -> NoticeRow | None: ...
+    def notices(
+        self, *, workflow: str | None = None, since: datetime | None = None, cursor: str = "", limit: int = 50
+    ) -> tuple[list[NoticeRow], str]:
+        """Those told of last first, of one workflow or all, planned at or after `since`; and the cursor of the next page."""
+        ...
+
+    def remove_notices(self, source: StreamName) -> None: ...
     def clear(self) -> None:
         """Forget every row, before a rebuild; not where workflows are to be found, which loses events while it is missing."""
         ...
@@ -396,6 +423,45 @@ class Executor(Protocol):
         `TargetUnavailable` or `TargetSilent`: ask again later; also where the search for it was cut short.
         """
         ...
+
+
+# --- telling people -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One notice on its way to a channel. Sent again after a lost answer it is the same but for `attempt`."""
+
+    id: str
+    """By which whoever receives it twice can tell."""
+    on: str
+    workflow: str
+    run: str
+    """Empty for what is about a workflow."""
+    at: datetime
+    """When it happened; aware, UTC."""
+    subject: str
+    text: str
+    rule: Notify
+    """Whom to tell, and how."""
+    attempt: int
+    """From 1."""
+
+
+class Courier(Protocol):
+    """One channel. Bounded in time: it gives up by itself within `COURIER_SECONDS`."""
+
+    def send(self, message: Message) -> str:
+        """Hand the message over; what the channel calls it, or empty.
+
+        `TargetRefused`: the channel will never take it. `TargetUnavailable`: surely not taken, try later. `TargetSilent`: it may
+        have been taken; trying again tells it again, under the same id.
+        """
+        ...
+
+
+COURIER_SECONDS = 20
+"""A batch of ten, side by side or not, stays within what a function has."""
 
 
 class Effects(Protocol):

@@ -65,6 +65,12 @@ class Settings:
     """A JSON object: patterns of callers' ARNs to grants, `{"arn:aws:sts::*:assumed-role/oncall/*": "operator"}`."""
     restored_from: str = ""
     """The instant to which the history was restored: before anything is started, targets are asked what they run since then."""
+    notices_sender: str = ""
+    """What mail comes from: an address of an identity that SES has verified. Empty: the channel `email` is not there."""
+    notices_private: str = ""
+    """`true`: webhooks may lead to addresses that are not public."""
+    notices_address: str = ""
+    """Where the API answers, for links in notices."""
     release: str = ""
     """What is deployed; the API tells it, and answers of another release are not taken for unchanged."""
 

@@ -22,6 +22,7 @@ from shared.usecases.transact import Reader, Rhythm, Transact
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
+    from shared.effects import DeliverNotice
     from shared.executors.aws_events import AwsEvents, Told
     from shared.executors.aws_output import CloudWatchLogs, S3Artifacts
     from shared.executors.ecs import EcsExecutor
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from shared.executors.emr_serverless import EmrTargets
     from shared.executors.ssm import SsmExecutor
     from shared.executors.workspace import Workspace
-    from shared.ports import Executor, LogPage, LogSource, StoredFile
+    from shared.ports import Courier, Executor, LogPage, LogSource, StoredFile
     from shared.stores.dynamodb import DynamoDues, DynamoSnapshots, DynamoStore, DynamoViews, DynamoWaiters
     from shared.stores.s3 import S3Documents, S3GivenFiles, S3Uploads
     from shared.stores.schedules import SchedulerBells
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from shared.usecases.admission import Admission
     from shared.usecases.control import Control
     from shared.usecases.dispatch import Dispatch
+    from shared.usecases.notices import Notices
     from shared.usecases.queries import Queries
     from shared.usecases.sweep import Sweep
     from shared.usecases.triggers import Triggers
     from shared.usecases.waits import Waits, Wake
     from shared.usecases.work import SideBySide, Work
+    from shared.workflow.notices import Channel
 
 CONNECT_SECONDS = 2
 READ_SECONDS = 10
@@ -194,7 +197,14 @@ class Aws:
     def work(self) -> "Work":
         from shared.usecases.work import Work
 
-        return Work(self.transact, self.dispatch, self.admission, self.waits, side_by_side=self.side_by_side)
+        return Work(
+            self.transact,
+            self.dispatch,
+            self.admission,
+            self.waits,
+            deliver=self._deliver,
+            side_by_side=self.side_by_side,
+        )
 
     @cached_property
     def waits(self) -> "Waits":
@@ -213,6 +223,19 @@ class Aws:
         """Whether somebody waits for the end of a job of this run."""
         run = RunId(subject_of(stream))
         return kind_of(stream) == "run" and any(waiter.job for waiter in self.waiters.of(workflow_of(run), awaited=run))
+
+    @cached_property
+    def notices(self) -> "Notices":
+        from shared.usecases.notices import Notices
+
+        return Notices(self.transact, self.views, self.couriers, now=self.now, address=self.settings.notices_address)
+
+    def _deliver(self, effect: "DeliverNotice") -> None:
+        self.notices.deliver(effect)
+
+    @cached_property
+    def couriers(self) -> "Mapping[Channel, Courier]":
+        return _Couriers(self)
 
     @cached_property
     def side_by_side(self) -> "SideBySide":
@@ -245,6 +268,8 @@ class Aws:
             self._tell_listeners(loaded)
             row = self.views.get_run(loaded.state.run)
             if row is not None and row.version >= loaded.version:
+                # The list may be true and nobody told.
+                self._tell(loaded)
                 return
         self.settle(loaded)
 
@@ -259,6 +284,20 @@ class Aws:
             schedule = self.plans(live.document).workflow.schedule if live is not None and ringing else None
             self.bells.reconcile(loaded.state.name, schedule)
         self.wake(loaded)
+        # Last: the others must not wait for a stream of notices that cannot be read.
+        self._tell(loaded)
+
+    def _tell(self, loaded: Loaded) -> None:
+        """Plan the notices that follow. Without rules nothing of it is even imported."""
+        state = loaded.state
+        if isinstance(state, WorkflowState):
+            document = self.plans((state.live or state.versions[-1]).document).workflow
+        elif isinstance(state, Run):
+            document = state.plan.workflow
+        else:
+            return
+        if document.notify:
+            self.notices.plan(loaded)
 
     def _tell_listeners(self, loaded: Loaded) -> None:
         if isinstance(loaded.state, Run) and loaded.state.finished:
@@ -428,6 +467,44 @@ class _Executors(Mapping[str, "Executor"]):
 
     def __len__(self) -> int:
         return 3
+
+
+class _Couriers(Mapping["Channel", "Courier"]):
+    """By channel, made when first asked for."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._making = Lock()
+        self._made: dict[Channel, Courier] = {}
+
+    def __getitem__(self, channel: "Channel") -> "Courier":
+        with self._making:
+            if channel not in self._made:
+                self._made[channel] = self._make(channel)
+            return self._made[channel]
+
+    def _make(self, channel: "Channel") -> "Courier":
+        from shared.couriers import Nowhere
+        from shared.couriers.aws import Ses, Sns, secrets_on_aws
+        from shared.couriers.webhook import Webhook
+
+        aws = self._aws
+        match channel:
+            case "email":
+                return Ses(aws.client("sesv2"), aws.settings.notices_sender)
+            case "sns":
+                return Sns(aws.client("sns"))
+            case "webhook":
+                secret = secrets_on_aws(lambda: aws.client("secretsmanager"), lambda: aws.client("ssm"))
+                return Webhook(secret, private=aws.settings.notices_private == "true")
+            case "command":
+                return Nowhere("commands are run on one machine only: use another channel on AWS")
+
+    def __iter__(self) -> "Iterator[Channel]":
+        return iter(("email", "sns", "webhook", "command"))
+
+    def __len__(self) -> int:
+        return 4
 
 
 class _Logs:

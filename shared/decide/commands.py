@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from shared.decide.access import Role
-from shared.events import RunRequested
-from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, WorkflowName
+from shared.events import Notice, RunRequested
+from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, StreamName, WorkflowName
+from shared.decide.occasions import Carry
 from shared.state.pool import Place
 
 # --- to a run ---------------------------------------------------------------------------------------------------------
@@ -466,4 +467,40 @@ class CancelBackfill:
 
 
 BackfillCommand = RequestBackfill | AdvanceBackfill | RecordRunEnd | PauseBackfill | ResumeBackfill | CancelBackfill
-Command = RunCommand | WorkflowCommand | RegisterCalendar | DocumentCommand | BackfillCommand | PoolCommand
+
+# --- to what is told of a stream ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNotices:
+    """These notices follow from the source's commits up to `until`; those of commits that were dealt with are passed over."""
+
+    source: StreamName
+    document: Digest
+    until: int
+    carry: Carry
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSent:
+    """The channel took it."""
+
+    notice: str
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordNotSent:
+    """The channel did not, at this attempt; `never`: nor will it."""
+
+    notice: str
+    attempt: int
+    reason: str
+    never: bool
+
+
+NoticeCommand = PlanNotices | RecordSent | RecordNotSent
+Command = (
+    RunCommand | WorkflowCommand | RegisterCalendar | DocumentCommand | BackfillCommand | PoolCommand | NoticeCommand
+)

@@ -27,6 +27,7 @@ from shared.ports import (
     SCANNED_MAX,
     BackfillRow,
     DueRow,
+    NoticeRow,
     Record,
     RunFilter,
     RunPage,
@@ -45,13 +46,17 @@ from shared.stores.paging import (
     name_cursor,
     name_place,
     nearest_list,
+    run_cursor,
     run_page,
+    run_place,
 )
 from shared.stores.rows import (
     backfill_in,
     matches,
+    notices_in,
     run_in,
     text_of_backfill,
+    text_of_notices,
     text_of_run,
     text_of_workflow,
     workflow_in,
@@ -580,6 +585,52 @@ class DynamoViews:
         }
         return [WorkflowName(item["aspect"]["S"]) for item in _query(self._client, query, bounded(limit))]
 
+    def put_notices(self, row: NoticeRow) -> None:
+        item = {
+            "subject": {"S": f"notices#{row.source}"},
+            "aspect": {"S": "row"},
+            "version": {"N": str(row.version)},
+            "body": {"S": text_of_notices(row)},
+            "listed": {"S": f"notices#{_shard(row.source)}"},
+            "workflow": {"S": f"notices#{row.workflow}"},
+            "place": {"S": f"{_sortable(row.at)}#{row.source}"},
+        }
+        self._put_newer(item)
+
+    def get_notices(self, source: StreamName) -> NoticeRow | None:
+        item = _get(self._client, self._table, f"notices#{source}", "row")
+        return None if item is None else notices_in(item["body"]["S"])
+
+    def notices(
+        self, *, workflow: str | None = None, since: datetime | None = None, cursor: str = "", limit: int = 50
+    ) -> tuple[list[NoticeRow], str]:
+        limit = bounded(limit)
+        if workflow is not None:
+            index, attribute, lists = "by_workflow", "workflow", [f"notices#{workflow}"]
+        else:
+            index, attribute, lists = "by_list", "listed", [f"notices#{shard}" for shard in range(SHARDS)]
+        latest, seen = ":", ""
+        if cursor:
+            at, source = run_place(cursor)
+            latest = seen = f"{_sortable(at)}#{source}"
+        earliest = _sortable(since) if since else "0"
+        if earliest > latest:
+            return [], ""
+        queries = [_between(self._table, index, attribute, name, earliest, latest, ascending=False) for name in lists]
+        shards = ([item["place"]["S"] for item in _query(self._client, query, limit + 2)] for query in queries)
+        places = list(islice((one for one in merge(*shards, reverse=True) if one != seen), limit + 1))
+        subjects = [f"notices#{place.partition('#')[2]}" for place in places[:limit]]
+        items = _get_many(self._client, self._table, subjects)
+        page = [notices_in(item["body"]["S"]) for item in items if item is not None]
+        if len(places) <= limit:
+            return page, ""
+        # Of the index, not of the rows: one that was told of meanwhile is elsewhere by now.
+        at_text, _, source_text = places[limit - 1].partition("#")
+        return page, run_cursor((datetime.fromisoformat(at_text), RunId(source_text)))
+
+    def remove_notices(self, source: StreamName) -> None:
+        self._remove(f"notices#{source}")
+
     def clear(self) -> None:
         _delete_where(self._client, self._table, "#aspect = :aspect", "row")
 
@@ -610,24 +661,31 @@ class DynamoViews:
         if earliest > latest:
             return []
         queries = (
-            {
-                "TableName": self._table,
-                "IndexName": index,
-                "KeyConditionExpression": "#list = :list AND #place BETWEEN :earliest AND :latest",
-                "ExpressionAttributeNames": {"#list": attribute, "#place": "place"},
-                "ExpressionAttributeValues": {
-                    ":list": {"S": name},
-                    ":earliest": {"S": earliest},
-                    ":latest": {"S": latest},
-                },
-                "ScanIndexForward": not newest_first,
-            }
+            _between(self._table, index, attribute, name, earliest, latest, ascending=not newest_first)
             for name in lists
         )
         # BETWEEN takes its ends in, and the row of the cursor was shown: one more is read and that one left out.
         shards = ([item["place"]["S"] for item in _query(self._client, query, limit + 1)] for query in queries)
         in_order = (place for place in merge(*shards, reverse=newest_first) if place != seen)
         return list(islice(in_order, limit))
+
+
+def _between(
+    table: str, index: str, attribute: str, name: str, earliest: str, latest: str, *, ascending: bool
+) -> dict[str, Any]:
+    """The query for the places of one list between two, both taken in."""
+    return {
+        "TableName": table,
+        "IndexName": index,
+        "KeyConditionExpression": "#list = :list AND #place BETWEEN :earliest AND :latest",
+        "ExpressionAttributeNames": {"#list": attribute, "#place": "place"},
+        "ExpressionAttributeValues": {
+            ":list": {"S": name},
+            ":earliest": {"S": earliest},
+            ":latest": {"S": latest},
+        },
+        "ScanIndexForward": ascending,
+    }
 
 
 def _lists_of(where: RunFilter) -> tuple[str, str, list[str]]:

@@ -16,6 +16,7 @@ from shared.ports import (
     SCANNED_MAX,
     BackfillRow,
     DueRow,
+    NoticeRow,
     Record,
     RunFilter,
     RunPage,
@@ -25,7 +26,17 @@ from shared.ports import (
     Waiter,
     WorkflowRow,
 )
-from shared.stores.paging import Place, backfill_place, bounded, name_cursor, name_place, nearest_list, run_page
+from shared.stores.paging import (
+    Place,
+    backfill_place,
+    bounded,
+    name_cursor,
+    name_place,
+    nearest_list,
+    run_cursor,
+    run_page,
+    run_place,
+)
 from shared.stores.rows import matches
 
 
@@ -136,6 +147,7 @@ class MemoryViews:
         self._workflows: dict[WorkflowName, WorkflowRow] = {}
         self._backfills: dict[BackfillId, BackfillRow] = {}
         self._listening: dict[WorkflowName, tuple[int, frozenset[str]]] = {}
+        self._notices: dict[StreamName, NoticeRow] = {}
 
     def put_run(self, row: RunRow) -> None:
         with self._lock:
@@ -222,10 +234,42 @@ class MemoryViews:
             found = sorted(name for name, (_, keys) in self._listening.items() if key in keys and name > after)
         return found[: bounded(limit)]
 
+    def put_notices(self, row: NoticeRow) -> None:
+        with self._lock:
+            kept = self._notices.get(row.source)
+            if kept is None or kept.version < row.version:
+                self._notices[row.source] = row
+
+    def get_notices(self, source: StreamName) -> NoticeRow | None:
+        with self._lock:
+            return self._notices.get(source)
+
+    def notices(
+        self, *, workflow: str | None = None, since: datetime | None = None, cursor: str = "", limit: int = 50
+    ) -> tuple[list[NoticeRow], str]:
+        limit = bounded(limit)
+        before = run_place(cursor) if cursor else None
+        with self._lock:
+            rows = sorted(self._notices.values(), key=_told, reverse=True)
+        rest = [
+            row
+            for row in rows
+            if (before is None or _told(row) < before)
+            and (workflow is None or row.workflow == workflow)
+            and (since is None or row.at >= since)
+        ]
+        page = rest[:limit]
+        return page, run_cursor(_told(page[-1])) if len(rest) > limit else ""
+
+    def remove_notices(self, source: StreamName) -> None:
+        with self._lock:
+            self._notices.pop(source, None)
+
     def clear(self) -> None:
         with self._lock:
             self._runs.clear()
             self._workflows.clear()
+            self._notices.clear()
             self._backfills.clear()
 
 
@@ -272,3 +316,7 @@ class MemoryDocuments:
 
 def _name(row: WorkflowRow) -> str:
     return row.workflow
+
+
+def _told(row: NoticeRow) -> Place:
+    return row.at, RunId(row.source)

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.errors import CorruptStream
-from shared.ports import BackfillRow, RunFilter, RunRow, WorkflowRow
+from shared.ports import BackfillRow, NoticeRow, RunFilter, RunRow, WorkflowRow
 
 _RUN_FIELDS = frozenset(field.name for field in fields(RunRow))
 _WORKFLOW_FIELDS = frozenset(field.name for field in fields(WorkflowRow))
 _BACKFILL_FIELDS = frozenset(field.name for field in fields(BackfillRow))
+_NOTICE_FIELDS = frozenset(field.name for field in fields(NoticeRow))
 _TUPLES = frozenset({"tags", "attention", "active_runs", "held_runs"})
 
 
@@ -52,6 +53,21 @@ def backfill_in(text: str) -> BackfillRow:
         return BackfillRow(**_values(text, _BACKFILL_FIELDS))
     except (ValueError, TypeError) as error:
         raise CorruptStream(f"a backfill's row in the views is damaged; rebuild the views: {error}") from error
+
+
+def text_of_notices(row: NoticeRow) -> str:
+    return json.dumps({name: _plain(getattr(row, name)) for name in sorted(_NOTICE_FIELDS)}, separators=(",", ":"))
+
+
+def notices_in(text: str) -> NoticeRow:
+    """Raises `CorruptStream` if the text is not a row."""
+    try:
+        values = {name: value for name, value in json.loads(text).items() if name in _NOTICE_FIELDS}
+        values["at"] = datetime.fromisoformat(values["at"])
+        values["notices"] = tuple(values["notices"])
+        return NoticeRow(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptStream(f"a row of notices in the views is damaged; rebuild the views: {error}") from error
 
 
 def matches(where: RunFilter, row: RunRow) -> bool:

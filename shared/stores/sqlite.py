@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Literal
 
 from shared.errors import Conflict, CorruptStream, NotFound, Rejected, RunfoldError, StoreUnavailable
-from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, run_stream, workflow_of
+from shared.ids import BackfillId, CommitId, RunId, StreamName, WorkflowName, notices_stream, run_stream, workflow_of
 from shared.ports import (
     PAGE_MAX,
     SCANNED_MAX,
     BackfillRow,
     DueRow,
+    NoticeRow,
     Record,
     RunFilter,
     RunPage,
@@ -42,12 +43,16 @@ from shared.stores.paging import (
     name_cursor,
     name_place,
     nearest_list,
+    run_cursor,
     run_page,
+    run_place,
 )
 from shared.stores.rows import (
     backfill_in,
+    notices_in,
     run_in,
     text_of_backfill,
+    text_of_notices,
     text_of_run,
     text_of_workflow,
     workflow_in,
@@ -165,6 +170,17 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (workflow, awaited, job, run)
         ) STRICT, WITHOUT ROWID
         """,
+        """
+        CREATE TABLE notices (
+            source TEXT PRIMARY KEY,
+            version INTEGER NOT NULL,
+            workflow TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            body TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX notices_by_time ON notices (at, source)",
+        "CREATE INDEX notices_by_workflow ON notices (workflow, at, source)",
     ),
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -490,7 +506,7 @@ class SqliteStore:
         )
 
     def forget_run(self, run: RunId) -> bool:
-        """Remove a finished run for good: its commits, snapshots, due row and row in the lists, in one batch.
+        """Remove a finished run for good: its commits, notices, snapshots, due rows and rows in the lists, in one batch.
 
         The only door through which commits go; `runfold prune` uses it. False when there was no such run; `Rejected` when its
         row says that it has not finished. The same id may then be used again, from version 1: whoever prunes takes care that no
@@ -501,14 +517,21 @@ class SqliteStore:
             status = self._database.rows("SELECT status FROM runs WHERE run = ?", (run,))
             if status and status[0][0] in ("waiting", "running"):
                 raise Rejected(f"{run} is {status[0][0]}; only a finished run can be forgotten")
-            self._database.run("INSERT INTO forgetting (stream) VALUES (?)", (stream,))
-            removed = self._database.run("DELETE FROM commits WHERE stream = ?", (stream,))
-            self._database.run("DELETE FROM forgetting")
-            self._database.run("DELETE FROM snapshots WHERE stream = ?", (stream,))
-            self._database.run("DELETE FROM dues WHERE stream = ?", (stream,))
+            removed = self._forget(stream)
+            # Left behind, they would say of a new run under this id that it was told of already.
+            self._forget(notices_stream(stream))
             self._database.run("DELETE FROM runs WHERE run = ?", (run,))
             self._database.run("DELETE FROM waiters WHERE run = ?", (run,))
+            self._database.run("DELETE FROM notices WHERE source = ?", (stream,))
         return removed > 0
+
+    def _forget(self, stream: StreamName) -> int:
+        self._database.run("INSERT INTO forgetting (stream) VALUES (?)", (stream,))
+        removed = self._database.run("DELETE FROM commits WHERE stream = ?", (stream,))
+        self._database.run("DELETE FROM forgetting")
+        self._database.run("DELETE FROM snapshots WHERE stream = ?", (stream,))
+        self._database.run("DELETE FROM dues WHERE stream = ?", (stream,))
+        return removed
 
     def _commit_id(self, stream: StreamName, version: int) -> CommitId | None:
         rows = self._database.rows("SELECT commit_id FROM commits WHERE stream = ? AND version = ?", (stream, version))
@@ -761,8 +784,48 @@ class SqliteViews:
         )
         return [WorkflowName(workflow) for (workflow,) in rows]
 
+    def put_notices(self, row: NoticeRow) -> None:
+        self._database.run(
+            """
+            INSERT INTO notices (source, version, workflow, at, body) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (source) DO UPDATE SET version = excluded.version, at = excluded.at, body = excluded.body
+            WHERE excluded.version > notices.version
+            """,
+            (row.source, row.version, row.workflow, _micros(row.at), text_of_notices(row)),
+        )
+
+    def get_notices(self, source: StreamName) -> NoticeRow | None:
+        rows = self._database.rows("SELECT body FROM notices WHERE source = ?", (source,))
+        return notices_in(rows[0][0]) if rows else None
+
+    def notices(
+        self, *, workflow: str | None = None, since: datetime | None = None, cursor: str = "", limit: int = 50
+    ) -> tuple[list[NoticeRow], str]:
+        limit = bounded(limit)
+        conditions: list[str] = []
+        parameters: list[Any] = []
+        if workflow is not None:
+            conditions.append("workflow = ?")
+            parameters.append(workflow)
+        if since is not None:
+            conditions.append("at >= ?")
+            parameters.append(_micros(since))
+        if cursor:
+            at, source = run_place(cursor)
+            conditions.append("(at, source) < (?, ?)")
+            parameters += [_micros(at), source]
+        # Only constant pieces are put together; every value is a parameter.
+        query = f"SELECT body FROM notices WHERE {_all_of(conditions)} ORDER BY at DESC, source DESC LIMIT ?"  # noqa: S608
+        rows = [notices_in(body) for (body,) in self._database.rows(query, (*parameters, limit + 1))]
+        page = rows[:limit]
+        return page, run_cursor((page[-1].at, RunId(page[-1].source))) if len(rows) > limit else ""
+
+    def remove_notices(self, source: StreamName) -> None:
+        self._database.run("DELETE FROM notices WHERE source = ?", (source,))
+
     def clear(self) -> None:
         with self._database.batch():
+            self._database.run("DELETE FROM notices")
             self._database.run("DELETE FROM runs")
             self._database.run("DELETE FROM workflows")
             self._database.run("DELETE FROM backfills")

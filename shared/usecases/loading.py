@@ -30,6 +30,7 @@ from shared.state import snapshot
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.notices import NoticeLog, fold_notices
 from shared.state.pool import NoPool, PoolState, fold_pool
 from shared.state.run import FOLD_VERSION, NotRequested, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
@@ -38,7 +39,16 @@ from shared.workflow.plan import Plan, compile_plan
 from shared.workflow.reading import load as load_document
 
 State = (
-    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+    RunState
+    | NotRegistered
+    | WorkflowState
+    | CalendarState
+    | Upload
+    | NoBackfill
+    | BackfillState
+    | NoPool
+    | PoolState
+    | NoticeLog
 )
 
 PLANS_MAX = 256
@@ -103,6 +113,8 @@ def empty_state(stream: StreamName) -> State:
             return Upload()
         case "backfill":
             return NoBackfill()
+        case "notices":
+            return NoticeLog()
         case kind:
             raise CorruptStream(f"streams of kind {kind!r} are not known to this release")
 
@@ -253,6 +265,8 @@ def fold_records(records: list[Record], state: State, plans: PlanCache) -> State
             return fold_document(pairs, state)
         case NoBackfill() | BackfillState():
             return fold_backfill(pairs, state)
+        case NoticeLog():
+            return fold_notices(pairs, state)
 
 
 def _pairs(records: list[Record]) -> Iterator[tuple[datetime, Event]]:

@@ -15,10 +15,12 @@ from shared.effects import (
     NO_PATIENCE,
     Effect,
     due_of_backfill,
+    due_of_notices,
     due_of_pool,
     due_of_run,
     due_of_workflow,
     pending_of_backfill,
+    pending_of_notices,
     pending_of_pool,
     pending_of_run,
     pending_of_workflow,
@@ -26,6 +28,7 @@ from shared.effects import (
 from shared.errors import Conflict, RunfoldError, StoreUnavailable
 from shared.ports import PAGE_MAX, DueRow, Dues, Effects
 from shared.state.backfill import BackfillState, NoBackfill
+from shared.state.notices import NoticeLog
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
@@ -149,5 +152,7 @@ def pending_and_due(
             return pending_of_backfill(state, now, everything=everything), due_of_backfill(state, now)
         case PoolState() | NoPool():
             return pending_of_pool(state, now, everything=everything), due_of_pool(state, now)
+        case NoticeLog():
+            return pending_of_notices(state, now, everything=everything), due_of_notices(state, now)
         case _:
             return [], None

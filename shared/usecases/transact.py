@@ -18,6 +18,7 @@ from shared.decide.calendar import CalendarDraft
 from shared.decide.commands import AdvanceBackfill, Command, RecordReport, RequestPlace, Tick
 from shared.decide.document import DocumentDraft
 from shared.decide.lateness import moments as moments_of_pace
+from shared.decide.notices import NoticesDraft
 from shared.decide.pool import PoolDraft, decide_pool_on
 from shared.decide.run import RunDraft, decide_on
 from shared.decide.waits import due_looks
@@ -34,9 +35,11 @@ from shared.effects import (
     TickWorkflow,
     due_of_backfill,
     due_of_job,
+    due_of_notices,
     due_of_pool,
     due_of_workflow,
     effects_of_backfill,
+    effects_of_notices,
     effects_of_pool,
     effects_of_run,
     effects_of_workflow,
@@ -53,6 +56,7 @@ from shared.ports import Dues, Effects, EventStore, Record
 from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload
+from shared.state.notices import NoticeLog
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import NotRequested, Run
 from shared.state.workflow import NotRegistered, WorkflowState
@@ -99,7 +103,7 @@ class Rhythm:
 TO_THE_SECOND = Rhythm()
 """One machine: a row costs microseconds."""
 
-Draft = RunDraft | WorkflowDraft | CalendarDraft | DocumentDraft | BackfillDraft | PoolDraft
+Draft = RunDraft | WorkflowDraft | CalendarDraft | DocumentDraft | BackfillDraft | PoolDraft | NoticesDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +363,8 @@ def _draft(state: State, loader: Loader, now: datetime) -> Draft:
             return DocumentDraft(state, now)
         case NoBackfill() | BackfillState():
             return BackfillDraft(state, loader.plans, now)
+        case NoticeLog():
+            return NoticesDraft(state, now)
 
 
 def _decide_on(draft: Draft, command: Command) -> None:
@@ -370,14 +376,14 @@ def _decide_on(draft: Draft, command: Command) -> None:
             decide_workflow_on(draft, command)  # type: ignore[arg-type]
         case PoolDraft():
             decide_pool_on(draft, command)  # type: ignore[arg-type]
-        case CalendarDraft() | DocumentDraft():
+        case CalendarDraft() | DocumentDraft() | NoticesDraft():
             draft.decide(command)  # type: ignore[arg-type]
         case BackfillDraft():
             decide_backfill_on(draft, command)  # type: ignore[arg-type]
 
 
 def _frozen(draft: Draft) -> State:
-    return draft.state if isinstance(draft, DocumentDraft) else draft.freeze()
+    return draft.state if isinstance(draft, DocumentDraft | NoticesDraft) else draft.freeze()
 
 
 def _effects(state: State, draft: Draft) -> list[Effect]:
@@ -401,6 +407,8 @@ def _effects(state: State, draft: Draft) -> list[Effect]:
             if draft.truncated:
                 effects.append(AdvancePool(state.name))
             return effects
+        case NoticeLog():
+            return effects_of_notices(state, draft.events)
         case _:
             return []
 
@@ -472,6 +480,9 @@ def _due_after(state: State, draft: Draft, now: datetime, patience: timedelta) -
         case PoolState():
             # The row stays until the list of pools shows what there is.
             return due_of_pool(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
+        case NoticeLog():
+            # When all is said its list is still to be made true.
+            return due_of_notices(state, now) or now + timedelta(seconds=HANDOVER_SECONDS)
         case _:
             return None
 

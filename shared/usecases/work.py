@@ -18,6 +18,7 @@ from shared.effects import (
     CheckBackfill,
     CheckHolders,
     CheckPlaces,
+    DeliverNotice,
     Effect,
     GiveBackPlace,
     LookAtWaits,
@@ -67,9 +68,11 @@ class Work:
         admission: Admission,
         waits: Callable[[LookAtWaits], object],
         *,
+        deliver: Callable[[DeliverNotice], None],
         side_by_side: SideBySide = one_by_one,
     ) -> None:
         """`side_by_side`: where a call to a store or a target takes long, those of one batch need not wait for each other."""
+        self._deliver = deliver
         self._transact = transact
         self._dispatch = dispatch
         self._admission = admission
@@ -112,6 +115,9 @@ class Work:
                     advanced.append(effect)
                 case LookAtWaits():
                     self._try([effect], partial(self._waits, effect), later)
+                case DeliverNotice():
+                    # The sweep hands it over again: it may have been told already, and only its answer not be kept.
+                    asking.append(partial(self._try, [], partial(self._deliver, effect), later))
                 case CheckHolders() | CheckBackfill():
                     # The sweep looks again: a look that is sent anew whenever it fails would meet those of every sweep meanwhile.
                     self._try([], partial(self._admission, effect), later)

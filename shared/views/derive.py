@@ -3,10 +3,11 @@ nothing."""
 
 from shared.ports import Views
 from shared.state.backfill import BackfillState
+from shared.state.notices import NoticeLog
 from shared.state.run import Plans, Run
 from shared.state.workflow import WorkflowState
 from shared.triggers import listens
-from shared.views.rows import backfill_row, run_row, workflow_row
+from shared.views.rows import backfill_row, notice_row, run_row, workflow_row
 
 
 def derive(views: Views, state: object, version: int, plans: Plans) -> None:
@@ -21,6 +22,8 @@ def derive(views: Views, state: object, version: int, plans: Plans) -> None:
             views.put_workflow(workflow_row(state, version, plans(newest.document)))
         case BackfillState():
             views.put_backfill(backfill_row(state, version, plans(state.request.document)))
+        case NoticeLog() if state.sending:
+            views.put_notices(notice_row(state, version))
         case _:
             pass
 

@@ -1,7 +1,12 @@
 """The rows of lists, derived from the newest state of a stream and nothing else."""
 
-from shared.ports import BackfillRow, RunRow, WorkflowRow
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.ids import RunId, WorkflowName, kind_of, subject_of, workflow_of
+from shared.ports import BackfillRow, NoticeRow, RunRow, WorkflowRow
 from shared.state.backfill import BackfillState
+from shared.state.notices import NoticeLog, Sending
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.workflow.plan import Plan
@@ -96,6 +101,47 @@ def backfill_row(state: BackfillState, version: int, plan: Plan) -> BackfillRow:
         cancelled=state.cancelled,
         skipped=state.skipped,
     )
+
+
+NOTICES_LISTED_MAX = 20
+"""Of one stream, the newest; all stand in its events."""
+
+
+def notice_row(log: NoticeLog, version: int) -> NoticeRow:
+    """Of a log that has planned something."""
+    name = subject_of(log.source)
+    workflow = workflow_of(RunId(name)) if kind_of(log.source) == "run" else WorkflowName(name)
+    return NoticeRow(
+        source=log.source,
+        workflow=workflow,
+        version=version,
+        at=max(one.planned_at for one in log.sending),
+        open=len(log.open),
+        failed=sum(one.status == "failed" for one in log.sending),
+        notices=tuple(_notice(one) for one in log.sending[-NOTICES_LISTED_MAX:]),
+    )
+
+
+def _notice(one: Sending) -> dict[str, Any]:
+    notice = one.notice
+    return {
+        "id": notice.id,
+        "on": notice.on,
+        "at": _text(notice.at),
+        "channel": notice.channel,
+        "to": notice.to,
+        "subject": notice.subject,
+        "status": one.status,
+        "attempts": one.attempts,
+        "planned_at": _text(one.planned_at),
+        "retry_at": _text(one.retry_at),
+        "ended_at": _text(one.ended_at),
+        "reason": one.reason,
+    }
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def schedule_text(schedule: Schedule | None) -> str:

@@ -39,7 +39,11 @@ def work_of(world: World, *, copied: int | None = None) -> Work:
     executors = dict.fromkeys(("ecs", "emr", "ssm"), world.targets)
     dispatch = Dispatch(transact, executors, now=world.clock, claimer="one")
     return Work(
-        transact, dispatch, Admission(transact), Waits(transact, MemoryWaiters(), LocalFiles(), now=world.clock)
+        transact,
+        dispatch,
+        Admission(transact),
+        Waits(transact, MemoryWaiters(), LocalFiles(), now=world.clock),
+        deliver=lambda _: None,
     )
 
 

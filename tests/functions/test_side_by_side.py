@@ -128,5 +128,5 @@ def test_a_look_at_holders_that_fails_or_changes_nothing_hands_over_no_other_loo
         def __call__(self, *_: object) -> None:
             raise StoreUnavailable("throttled")
 
-    work = Work(deployed.aws.transact, deployed.aws.dispatch, Throttled(), Throttled())  # type: ignore[arg-type]
+    work = Work(deployed.aws.transact, deployed.aws.dispatch, Throttled(), Throttled(), deliver=lambda _: None)  # type: ignore[arg-type]
     assert work([look]) == []
