@@ -139,6 +139,31 @@ def test_nightly_covers_the_interval_between_two_instants_when_the_schedule_star
     assert end == datetime.fromisoformat(ended.answer["scheduled_at"])
 
 
+def test_nightly_is_run_for_nights_of_before_as_a_backfill(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.ask("register", str(EXAMPLES / "nightly.yaml"))
+    nights = ("backfill", "nightly", "--from", "2026-03-27", "--until", "2026-04-01")
+    rehearsal = home.ask(*nights, "--dry-run")["rehearsal"]
+    assert (rehearsal["to_run"], [odd["note"] for odd in rehearsal["odd"]]) == (5, ["gap_shifted"])
+    engine = subprocess.Popen(["runfold", "up"], cwd=ROOT, env=home.environment, stdout=-3, stderr=-3)
+    try:
+        backfill = home.ask(*nights, "--max-active", "2")["backfill"]
+        deadline = datetime.now(UTC) + timedelta(seconds=SECONDS_MAX)
+        while (found := home.ask("backfill", backfill))["status"] == "running":
+            assert datetime.now(UTC) < deadline
+    finally:
+        engine.terminate()
+        engine.wait(SECONDS_MAX)
+    assert (found["status"], found["succeeded"]) == ("succeeded", 5)
+    run = found["instants"][2]["run"]
+    assert run == "nightly@2026-03-29T01:00:00Z"
+    words = Ended(home, home.ask("show", run)).written("load")
+    assert words.startswith(
+        "from 2026-03-28T01:30:00+00:00 to 2026-03-29T01:00:00+00:00 for Sunday, 29 March 2026 since "
+    )
+    assert home.ask("verify")["clean"]
+
+
 def test_nightly_that_is_asked_for_by_hand_covers_no_interval(home: Home) -> None:
     assert home.run("nightly").written("load").startswith("from the beginning to ")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -449,6 +450,54 @@ def test_the_same_key_twice_is_the_same_run(api: Api) -> None:
     shown = api.get(first.headers["Location"]).json
     assert (shown["parameters"], shown["requested_by"], shown["note"]) == ({"region": "us"}, "carol", "by hand")
     assert api.get("/v1/runs?limit=1").json["runs"][0]["run"] == first.json["run"]
+
+
+NIGHTS = {"workflow": "sales", "from": "2026-03-27", "until": "2026-04-01", "max_active": 2}
+
+
+def test_a_backfill_is_asked_for_once_and_rehearsed_without_writing(api: Api) -> None:
+    before = api.get("/v1/backfills").json
+    told = api.post("/v1/backfills", {**NIGHTS, "dry_run": True})
+    assert (told.status, told.json["backfill"], told.json["count"]) == (200, None, 5)
+    assert told.json["rehearsal"]["to_run"] == 5
+    assert [one["note"] for one in told.json["rehearsal"]["odd"]] == ["gap_shifted"]
+    assert api.get("/v1/backfills").json == before
+
+    first = api.post("/v1/backfills", NIGHTS, idempotency_key="k-1")
+    again = api.post("/v1/backfills", NIGHTS, idempotency_key="k-1")
+    assert (first.status, again.status) == (201, 200)
+    assert first.json["backfill"] == again.json["backfill"]
+    assert api.get("/v1/backfills?workflow=sales").json["backfills"][0]["backfill"] == first.json["backfill"]
+    assert api.get("/v1/backfills?workflow=lab").json["backfills"] == []
+
+
+def test_a_backfill_is_shown_paused_resumed_and_cancelled(api: Api) -> None:
+    address = api.post("/v1/backfills", NIGHTS, idempotency_key="k-1").headers["Location"]
+    shown = api.get(address)
+    assert (shown.json["status"], shown.json["count"], shown.json["requested_by"]) == ("running", 5, "carol")
+    assert api.get(address, if_none_match=shown.headers["ETag"]).status == 304
+    for name, shape in (("", "Backfill"), ("/instants", "InstantsOfBackfill"), ("/events", "Commits")):
+        parsed = getattr(answers, shape).model_validate(api.get(address + name).json, strict=True)
+        assert not _unnamed(parsed)
+    paused = api.post(f"{address}/pause", {"reason": "lunch"}).json
+    assert (paused["status"], paused["paused"]["by"]) == ("paused", "carol")
+    assert "was paused by carol" in paused["waits_for"]
+    assert api.post(f"{address}/resume").json["status"] == "running"
+    assert api.post(f"{address}/cancel", {"reason": "wrong range"}).json["status"] in ("cancelling", "cancelled")
+    assert api.post(f"{address}/resume").status == 409
+    pages = [one["at"] for one in api.get(f"{address}/instants?limit=1").json["instants"]]
+    assert len(pages) <= 1
+
+
+def test_a_backfill_that_cannot_be_is_refused_with_every_problem(api: Api) -> None:
+    wrong = api.post("/v1/backfills", {**NIGHTS, "from": "yesterday", "until": "soon"})
+    assert (wrong.status, set(wrong.problems)) == (422, {"from", "until"})
+    assert api.post("/v1/backfills", {**NIGHTS, "until": "2026-03-01"}).problems == {"until": "is not after `from`"}
+    assert set(api.post("/v1/backfills", {**NIGHTS, "workflow": "lab"}).problems) == {"workflow"}
+    assert api.post("/v1/backfills", {**NIGHTS, "workflow": "nobody"}).status == 404
+    assert set(api.post("/v1/backfills", {**NIGHTS, "parameters": {"regoin": "x"}}).problems) == {"params.regoin"}
+    for name in ("sales@b1", "nothing", "sales@../../x"):
+        assert api.get(f"/v1/backfills/{quote(name, safe='')}").status == 404
 
 
 def test_wrong_parameters_unknown_fields_and_bad_keys_are_all_told(api: Api) -> None:
