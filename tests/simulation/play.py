@@ -18,10 +18,19 @@ from pathlib import Path
 
 from shared.codec import events_in
 from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, TargetUnavailable, UnknownEvents
-from shared.events import AttemptQueued
-from shared.ids import RunId, Token, attempt_token, kind_of
+from shared.events import (
+    AttemptQueued,
+    JobSettled,
+    RunCancelRequested,
+    RunReopened,
+    WaitBegun,
+    WaitExpired,
+    WaitFailed,
+    WaitMet,
+)
+from shared.ids import JobName, RunId, Token, attempt_token, kind_of, run_stream
 from shared.ports import Record
-from shared.state.run import Run
+from shared.state.run import Done, Run
 from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.verify import verify
@@ -224,6 +233,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     found += [f"{run} has not ended" for run, state in runs.items() if not state.finished]
     found += _untrue(runs, deployment)
     found += untrue_of_backfills(deployment.tables, runs)
+    found += _waited_wrongly(runs, Loader(tables.events, plans))
     found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
     if found:
         raise Violated("\n".join(found[:20]))
@@ -240,6 +250,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
         for stream in tables.events.streams(kind):
             played.checked["I9 I11 I13 a commit: chain, cause, no secret"] += len(tables.events.read(stream))
     played.checked["I6 a workflow's instants: run, skip or miss"] += len(tables.events.streams("workflow"))
+    played.checked["a wait: over when, and as, what it waited for was"] += played.events["WaitBegun"]
     played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
     played.checked["I14 a rerun: repeats nothing that it kept"] += played.events["RunReopened"]
     played.attempts = sum(len(job.attempts) for state in runs.values() for job in state.jobs.values())
@@ -251,6 +262,48 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
 
 _ALLOWED = (StoreUnavailable, Conflict, TargetSilent, TargetUnavailable, UnknownEvents, NotFound)
 """What may end an invocation: it is repeated, or a sweep follows."""
+
+
+def _waited_wrongly(runs: dict[RunId, Run], loader: Loader) -> Iterator[str]:
+    """Waits that ended by what was not so, and waits that went on for long after what they were for had ended."""
+    for run in runs:
+        going_on: dict[tuple[JobName, int], str] = {}
+        for record in loader.records(run_stream(run)):
+            for event in events_in(record.body):
+                match event:
+                    case WaitBegun(job=job, number=number, awaited=awaited):
+                        going_on[job, number] = awaited
+                    case WaitMet(job=job, number=number) | WaitFailed(job=job, number=number):
+                        going_on.pop((job, number))
+                        if event.version:
+                            yield from _not_as_told(run, event, loader)
+                    case WaitExpired(job=job, number=number):
+                        going_on.pop((job, number))
+                    case JobSettled(job=job):
+                        going_on = {key: awaited for key, awaited in going_on.items() if key[0] != job}
+                    case RunCancelRequested() | RunReopened():
+                        for awaited in going_on.values():
+                            known = runs.get(RunId(awaited))
+                            ended = known.finished_at if known is not None and known.round == 1 else None
+                            if ended is not None and record.at - ended > WAITS_LOOK_WITHIN:
+                                yield f"{run} still waited at {record.at} for {awaited}, which ended at {ended}"
+                        going_on.clear()
+                    case _:
+                        pass
+
+
+WAITS_LOOK_WITHIN = timedelta(hours=6)
+"""A run that waits looks for itself at least every hour, unless sweeps are missing."""
+
+
+def _not_as_told(run: RunId, event: WaitMet | WaitFailed, loader: Loader) -> Iterator[str]:
+    state = loader.load_as_of(run_stream(RunId(event.run)), version=event.version).state
+    if not isinstance(state, Run):
+        yield f"{run} was told of {event.run} at {event.version}, which is none"
+    elif event.outcome and state.outcome != event.outcome:
+        ended = [job.phase.outcome for job in state.jobs.values() if isinstance(job.phase, Done)]
+        if event.outcome not in ended:
+            yield f"{run} was told that {event.run} {event.outcome}, and at {event.version} it was {state.status}"
 
 
 def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:

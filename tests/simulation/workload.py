@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from shared.errors import InvalidInput, NotFound, Rejected
@@ -26,6 +27,9 @@ CLUSTER = {
     "JobFlowRole": "runfold",
     "Instances": {"InstanceCount": 1, "MasterInstanceType": "m5.xlarge"},
 }
+WAITING = WorkflowName("waiting")
+WAITING_SHARE = 0.4
+"""Of the plays, in which one workflow waits for another."""
 TRIES_MAX = 12
 """Of one person to get something said."""
 ACTS = (
@@ -52,6 +56,11 @@ class Workload:
         self._random = kernel.random
         self.names = [WorkflowName(f"w{number}") for number in range(self._random.randint(1, 2))]
         self.documents: dict[WorkflowName, dict[str, Any]] = {name: self._document(name) for name in self.names}
+        if self._random.random() < WAITING_SHARE:
+            # Every hour beside the first, which it waits for.
+            self.documents[self.names[0]]["schedule"] = {"cron": "0 * * * *", "catchup": "all"}
+            self.names.append(WAITING)
+            self.documents[WAITING] = self._waiting_document()
         self._behaviours: dict[tuple[str, str], Behaviour] = {}
         self._keys = 0
         self.asked: list[RunId] = []
@@ -81,6 +90,25 @@ class Workload:
             }
         if rng.random() < 0.4:
             document["overlap"] = rng.choice(("skip", "queue", "cancel_running"))
+        return document
+
+    def _waiting_document(self) -> dict[str, Any]:
+        """As a whole, or a job of it, it waits for the first workflow, a job of that, or its own run of the hour before."""
+        rng = self._random
+        document = self._document(WAITING)
+        document["schedule"] = {"cron": "0 * * * *", "catchup": rng.choice(("latest", "all"))}
+        wait: dict[str, Any] = {"workflow": self.names[0]}
+        wait |= rng.choice(
+            ({}, {}, {"job": "j0"}, {"lag_instants": 1}, {"lag": "1 hour"}, {"latest_within_minutes": 90})
+        )
+        if "latest_within_minutes" not in wait:
+            wait |= rng.choice(({}, {"until": "ended"}, {"on_failure": "go_on"}, {"on_failure": "wait"}))
+        if rng.random() < 0.3 or wait.get("on_failure") == "wait":
+            wait |= {"timeout_minutes": rng.choice((3, 40)), "on_timeout": rng.choice(("fail", "go_on"))}
+        if rng.random() < 0.2:
+            wait = {"workflow": WAITING, "lag_instants": 1, "until": "ended"}
+        where = document if rng.random() < 0.6 else rng.choice(document["jobs"])
+        where["waits_for"] = [wait]
         return document
 
     def _job(self, name: str, after: list[str]) -> dict[str, Any]:
@@ -132,7 +160,12 @@ class Workload:
     def upload(self, deployment: Deployment) -> None:
         """Have every document as it is now be registered."""
         for name in self.names:
-            deployment.upload(f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
+            put = partial(deployment.upload, f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
+            if name == WAITING:
+                # What it waits for must be registered first.
+                self.kernel.after(120, put)
+            else:
+                put()
 
     def _act(self, deployment: Deployment, act: str) -> None:
         rng, name = self._random, self.kernel.pick(self.names)
@@ -151,7 +184,7 @@ class Workload:
                 for _ in range(2 if rng.random() < 0.2 else 1):
                     self.insist(deployment, ask)
             case "upload":
-                self.documents[name] = self._document(name)
+                self.documents[name] = self._waiting_document() if name == WAITING else self._document(name)
                 deployment.upload(f"workflows/{name}.json", json.dumps(self.documents[name]).encode())
                 if rng.random() < 0.3:
                     deployment.upload(f"workflows/{name}.json", json.dumps(self._document(name)).encode())
