@@ -188,6 +188,17 @@ class AtHome:
         with self._session.writing() as writing:
             writing.control.resume(WorkflowName(name), by=self._session.by)
 
+    def send_event(
+        self, kind: Literal["bus", "queue"], *, id_: str, source: str, detail_type: str, detail: Any
+    ) -> list[Object]:
+        from shared.triggers import sent_occurrence
+        from shared.usecases.triggers import Triggers, taken_object
+
+        occurrence = sent_occurrence(kind, id_, source, detail_type, detail)
+        with self._session.writing() as writing:
+            triggers = Triggers(writing.parts.transact, writing.parts.views)
+            return [dict(taken_object(one)) for one in triggers(occurrence, by=self._session.by)]
+
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def find_run(self, text: str, *, existing: bool = True) -> str:

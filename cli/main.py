@@ -60,6 +60,7 @@ COMMANDS: dict[str, Entry] = {
     "pause": Entry("Workflows", "cli.commands.asking", "Start no more scheduled runs of a workflow."),
     "resume": Entry("Workflows", "cli.commands.asking", "End a pause."),
     "run": Entry("Runs", "cli.commands.asking", "Ask for a run, and watch it with --wait."),
+    "trigger": Entry("Runs", "cli.commands.triggering", "Tell of an event, and start what waits for it."),
     "runs": Entry("Runs", "cli.commands.looking", "List runs, newest first."),
     "show": Entry("Runs", "cli.commands.looking", "A run and its jobs, now or at a past moment."),
     "why": Entry("Runs", "cli.commands.looking", "Why a run or a job is not running, and what will clear it."),

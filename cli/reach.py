@@ -114,6 +114,12 @@ class Reach(Protocol):
 
     def resume(self, name: str) -> None: ...
 
+    def send_event(
+        self, kind: "Literal['bus', 'queue']", *, id_: str, source: str, detail_type: str, detail: Any
+    ) -> list[Object]:
+        """What became of it: `workflow`, `trigger`, `run`, `fate`, `reason` for each trigger that it fits."""
+        ...
+
     # Runs.
 
     def find_run(self, text: str, *, existing: bool = True) -> str:

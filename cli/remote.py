@@ -432,6 +432,13 @@ class Remote:
     def resume(self, name: str) -> None:
         self._client.post(_at("workflows", name, "/resume"), {})
 
+    def send_event(
+        self, kind: Literal["bus", "queue"], *, id_: str, source: str, detail_type: str, detail: Any
+    ) -> list[Object]:
+        body = {"kind": kind, "id": id_, "source": source, "detail_type": detail_type, "detail": detail}
+        taken: list[Object] = self._client.post("/v1/events", body).object["taken"]
+        return taken
+
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def find_run(self, text: str, *, existing: bool = True) -> str:

@@ -78,6 +78,15 @@ def bus_occurrence(envelope: Mapping[str, Any]) -> Occurrence:
     return Occurrence("bus", str(envelope.get("id") or content_id(envelope)), envelope)
 
 
+def sent_occurrence(kind: Literal["bus", "queue"], id_: str, source: str, detail_type: str, detail: Any) -> Occurrence:
+    """An event that a person or program tells of. Without an id, what it says tells it apart."""
+    envelope = {"source": source, "detail-type": detail_type, "detail": detail}
+    id_ = id_ or content_id(envelope)
+    if kind == "queue":
+        return Occurrence("queue", id_, _envelope(id_, "runfold.queue", "Message", detail, None))
+    return bus_occurrence({"id": id_, **envelope})
+
+
 def queue_occurrence(message_id: str, body: str, sent_at: datetime | None = None) -> Occurrence:
     """A message; a body that is not JSON is a text."""
     try:

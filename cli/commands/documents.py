@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.workflow.document import Workflow
 
 INSTANTS_SHOWN = 8
+TURNED_AWAY_SHOWN = 10
 STDIN_NAME = "standard input"
 
 
@@ -153,6 +154,7 @@ def plan(session: Session, file: str, count: int) -> None:
 
 
 def _plan_object(document: "Workflow", compared: "Object", count: int, now: "datetime") -> dict[str, Any]:
+    from shared.views.objects import trigger_objects
     from shared.views.rows import schedule_text
 
     types: dict[str, int] = {}
@@ -169,6 +171,7 @@ def _plan_object(document: "Workflow", compared: "Object", count: int, now: "dat
         "paused": compared["paused"],
         "differences": compared["differences"],
         "schedule": schedule_text(document.schedule),
+        "triggers": trigger_objects(document),
         "instants": instants[:count],
         "odd_days": compared["odd_days"],
         "jobs": len(document.jobs),
@@ -268,7 +271,9 @@ def _tell_plan(session: Session, answer: dict[str, Any], document: "Workflow") -
         terminal.line(
             Cell(f"It is paused: no scheduled run starts before `runfold resume {answer['workflow']}`.", "yellow")
         )
-    if not answer["schedule"]:
+    for one in answer["triggers"]:
+        terminal.line(f"Trigger {one['name']}: {one['waits_for']}")
+    if not answer["schedule"] and not answer["triggers"]:
         terminal.line(f"No schedule: it runs when somebody asks, with `runfold run {answer['workflow']}`.")
     elif answer["instants"]:
         terminal.line("")
@@ -457,6 +462,8 @@ def _show_workflow(session: Session, name: str) -> None:
         next_at = at_of(answer["next_at"])
         coming = f", next {instant(next_at)} ({relative(next_at, now)})" if next_at is not None else ""
         terminal.line(f"schedule {answer['schedule']}{coming}")
+    for one in answer["triggers"]:
+        terminal.line(f"trigger {one['name']}: {one['waits_for']}")
     if pause is not None:
         reason = f": {pause['reason']}" if pause["reason"] else ""
         terminal.line(Cell(f"paused by {pause['by']} {relative(instant_of(pause['at']), now)}{reason}", "yellow"))
@@ -477,3 +484,19 @@ def _show_workflow(session: Session, name: str) -> None:
             for one in reversed(answer["versions"])
         ],
     )
+    if answer["turned_away"]:
+        terminal.line("")
+        terminal.line("Events that became no run, newest first:")
+        terminal.table(
+            [Column("at"), Column("how"), Column("trigger"), Column("event"), Column("reason", wraps=True)],
+            [
+                (
+                    terminal.moment(at_of(one["at"]), now),
+                    Cell(one["how"], "yellow"),
+                    one["trigger"],
+                    one["event"],
+                    one["reason"],
+                )
+                for one in answer["turned_away"][:TURNED_AWAY_SHOWN]
+            ],
+        )

@@ -14,12 +14,12 @@ from shared.decide.access import Action, Resource, role_on
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.ids import BackfillId, Digest, RunId, WorkflowName, keyed_run, workflow_of
 from shared.ports import GIVEN_FILE_BYTES_MAX, RunRow
-from shared.triggers import Occurrence, bus_occurrence, content_id
+from shared.triggers import sent_occurrence
 from shared.usecases.bulk import BulkAct, in_bulk
 from shared.usecases.documents import read_document
 from shared.usecases.queries import FoundRun, is_run
 from shared.usecases.requesting import check_files
-from shared.usecases.triggers import SignedRequest, Taken
+from shared.usecases.triggers import SignedRequest, taken_object
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
 from shared.workflow.calendar import EXAMPLE, read_calendar
 from shared.workflow.document import Workflow, WorkflowJob
@@ -328,16 +328,11 @@ def _backfill(call: Call, backfill: BackfillId) -> Answer:
 
 def send_event(call: Call) -> Answer:
     body = call.body
-    envelope = {"source": body.source, "detail-type": body.detail_type, "detail": body.detail}
-    id_ = body.id or content_id(envelope)
-    if body.kind == "queue":
-        occurrence = Occurrence("queue", id_, {"id": id_, **envelope, "source": "runfold.queue"})
-    else:
-        occurrence = bus_occurrence({"id": id_, **envelope})
+    occurrence = sent_occurrence(body.kind, body.id, body.source, body.detail_type, body.detail)
     sees = call.sees("run")
     allows = None if sees is None else lambda document: sees(document.name, frozenset(document.tags))
     taken = call.service.triggers()(occurrence, by=call.by, allows=allows)
-    return Answer(lambda: {"taken": [_taken_object(one) for one in taken]})
+    return Answer(lambda: {"taken": [taken_object(one) for one in taken]})
 
 
 def call_webhook(call: Call) -> Answer:
@@ -353,17 +348,7 @@ def call_webhook(call: Call) -> Answer:
     taken = call.service.triggers().signed(request, read_secret=call.service.read_secret, now=call.service.now())
     if taken is None:
         raise unsigned()
-    return Answer(lambda: _taken_object(taken))
-
-
-def _taken_object(taken: Taken) -> dict[str, Any]:
-    return {
-        "workflow": taken.workflow,
-        "trigger": taken.trigger,
-        "run": taken.run,
-        "fate": taken.fate,
-        "reason": taken.reason,
-    }
+    return Answer(lambda: taken_object(taken))
 
 
 # --- many runs ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def make_handler(take: Take) -> Handler:
         return dict(processor.response())
 
     def message(record: SQSRecord) -> None:
-        sent = record.attributes.sent_timestamp
+        sent = (record.raw_event.get("attributes") or {}).get("SentTimestamp")
         at = datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None
         taken = take(queue_occurrence(record.message_id, record.body, at), by="queue")
         _count(taken)

@@ -52,6 +52,7 @@ Code = Literal[
     "workflow_paused",
     "due",
     "missed",
+    "refused",
     "skipped",
     "excluded",
     "dropped",

@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 from shared import schedule
 from shared.decide.instants import MISFIRE_GRACE, bound_of, turn_spacing
 from shared.decide.workflow import limit_of
-from shared.events import Event, HeldRunDropped, InstantsExcluded, InstantSkipped, InstantsMissed
+from shared.events import (
+    Event,
+    HeldRunDropped,
+    InstantsExcluded,
+    InstantSkipped,
+    InstantsMissed,
+    TriggerMissed,
+    TriggerRefused,
+)
 from shared.explain.backfill import part_of_backfill
 from shared.explain.clock import against_the_clock
 from shared.explain.conditions import Condition, by_whom, count_of, first_of, names_of, time_of, with_reason
@@ -172,6 +180,12 @@ def _finished(run: Run, look: Look) -> Condition:
 def _held(state: WorkflowState, run_id: RunId, plan: Plan | None, now: datetime) -> Condition:
     position = next(number for number, one in enumerate(state.held, start=1) if one.run == run_id)
     held = state.held[position - 1]
+    if state.pause is not None and held.request.trigger == "event":
+        text = (
+            f"{run_id} has waited since {time_of(held.since)} for the end of the pause of {state.name}: "
+            f"{held.request.trigger_event} came by the trigger {held.request.trigger_name}."
+        )
+        return Condition("paused", run_id, text, since=held.since, clears=f"runfold resume {state.name}")
     holders = sorted(state.holders, key=lambda run: (state.holders[run].admitted_at, run))
     limit = limit_of(plan.workflow) if plan is not None else None
     text = f"{run_id} has waited to be let in since {time_of(held.since)}"
@@ -213,6 +227,18 @@ def _told(run_id: RunId, instant: datetime | None, history: Iterable[tuple[datet
             case HeldRunDropped(run=run) if run == run_id:
                 text = f"{run_id} was dropped from the queue{by_whom(event.by)} at {time_of(at)}{with_reason(event.reason)}."
                 found = Condition("dropped", run_id, text, since=at, clears=f"runfold run {workflow_of(run_id)}")
+            case TriggerRefused(run=run) if run == run_id:
+                text = f"{event.event} came by the trigger {event.trigger} at {time_of(at)} and cannot be a run{with_reason('; '.join(event.problems))}."
+                found = Condition(
+                    "refused",
+                    run_id,
+                    text,
+                    since=at,
+                    clears="registering a document that takes it, and sending it again",
+                )
+            case TriggerMissed(run=run) if run == run_id:
+                text = f"{event.event} came by the trigger {event.trigger} at {time_of(at)} and was missed{with_reason(event.reason)}."
+                found = Condition("missed", run_id, text, since=at, clears=again)
             case InstantSkipped(scheduled_at=skipped) if skipped == instant:
                 text = f"The instant {time_of(skipped)} was skipped at {time_of(at)}{with_reason(event.reason)}."
                 found = Condition("skipped", run_id, text, since=at, clears=again)

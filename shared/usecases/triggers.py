@@ -63,6 +63,17 @@ class Taken:
     reason: str = ""
 
 
+def taken_object(taken: Taken) -> dict[str, str]:
+    """For the API and the command line."""
+    return {
+        "workflow": taken.workflow,
+        "trigger": taken.trigger,
+        "run": taken.run,
+        "fate": taken.fate,
+        "reason": taken.reason,
+    }
+
+
 class Listeners(Protocol):
     """Where to look; `shared.ports.Views` is one."""
 

@@ -19,6 +19,9 @@ from tests.e2e.stack import Stack
 from tests.e2e.watched import Watched
 
 HOSTS = {"localhost": "i-0a0a0a0a0a0a0a0a0", "warehouse": "i-0b0b0b0b0b0b0b0b0"}
+BUCKET = "landing"
+"""Whose new objects start runs."""
+SECRETS = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:hooks-*"
 CONTEXT = {
     "platform": "host",
     # What a deployment is told about its account; the template is otherwise that of AWS.
@@ -27,6 +30,9 @@ CONTEXT = {
     "execution_role_arn": "arn:aws:iam::123456789012:role/runfold/dev/execution",
     "emr_service_role": "EMR_DefaultRole",
     "emr_instance_profile": "EMR_EC2_DefaultRole",
+    "trigger_buckets": BUCKET,
+    "trigger_queue": True,
+    "webhook_secrets": SECRETS,
     "hosts": {name: {"instance": instance} for name, instance in HOSTS.items()},
 }
 

@@ -46,9 +46,9 @@ WORKED_OFF_SECONDS_MAX = 300.0
 RECEIVES_WHILE_KILLED = 1000
 """A busy machine may need longer than `SHOWN_AGAIN_SECONDS` for a batch, which is then delivered again meanwhile; on AWS that time is
 six times the longest a function may take. What is about deaths must not run out of receives for slowness."""
-SET_ASIDE = ("effects-dead", "reports-dead", "undelivered", "parked")
+SET_ASIDE = ("effects-dead", "reports-dead", "triggers-dead", "undelivered", "parked")
 
-FUNCTIONS = ("register", "scheduler", "relay", "dispatch", "status", "api")
+FUNCTIONS = ("register", "scheduler", "relay", "dispatch", "status", "api", "trigger")
 
 _Found = TypeVar("_Found")
 
@@ -225,7 +225,7 @@ class Deployed:
         nothing: dict[str, dict[str, Any]] = {
             "register": {"detail": {"object": {"key": "none"}}},
             "scheduler": {"sweep": True},
-            **{name: {"Records": []} for name in ("dispatch", "relay", "status")},
+            **{name: {"Records": []} for name in ("dispatch", "relay", "status", "trigger")},
         }
         with ThreadPoolExecutor(len(nothing)) as pool:
             list(pool.map(self.invoke, nothing, nothing.values()))
@@ -375,7 +375,9 @@ class Deployed:
 
         def quiet() -> bool:
             nonlocal quiet_since
-            if self.emulator.functions_running() or any(self.messages(queue) for queue in ("effects", "reports")):
+            if self.emulator.functions_running() or any(
+                self.messages(queue) for queue in ("effects", "reports", "triggers")
+            ):
                 quiet_since = time.monotonic()
             return time.monotonic() - quiet_since > QUIET_SECONDS
 

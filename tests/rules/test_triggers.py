@@ -18,7 +18,9 @@ from shared.events import (
     WorkflowResumed,
     WorkflowUnregistered,
 )
+from shared.explain import why_run
 from shared.ids import RunId, WorkflowName
+from shared.state.run import NotRequested
 from shared.state.workflow import HELD_MAX, TURNED_AWAY_KEPT
 from shared.triggers import (
     Occurrence,
@@ -191,6 +193,26 @@ def test_every_event_has_at_most_one_fate_under_one_document(steps: list[str]) -
         ):
             fates[event.run] = fates.get(event.run, 0) + 1
     assert all(number == 1 for number in fates.values()), fates
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def why(story: Any, plan: Any, run: RunId = ONE) -> Any:
+    history = [(at, event) for at, events in story.history for event in events]
+    (told,) = why_run(NotRequested(), run, story.now, workflow=story.workflow, plan=plan, history=history)
+    return told
+
+
+def test_why_tells_what_became_of_an_event() -> None:
+    plan = triggered()
+    told = why(given_workflow(register(plan), PAUSE, asked(plan)), plan)
+    assert (told.code, "s3://landing/a" in told.sentence, "the workflow was paused" in told.sentence) == ("missed", True, True)
+    told = why(given_workflow(register(plan), refusal()), plan)
+    assert (told.code, "params.key: is missing" in told.sentence) == ("refused", True)
+    patient = triggered("queue")
+    told = why(given_workflow(register(patient), PAUSE, asked(patient)), patient)
+    assert (told.code, told.clears) == ("paused", f"runfold resume {WORKFLOW}")
 
 
 # --- patterns ---------------------------------------------------------------------------------------------------------

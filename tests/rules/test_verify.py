@@ -56,6 +56,8 @@ from shared.events import (
     StopFlagged,
     StopRequested,
     StopSent,
+    TriggerMissed,
+    TriggerRefused,
     UnknownEvent,
     WatermarkMoved,
     WorkflowRegistered,
@@ -537,6 +539,24 @@ def test_i6_an_instant_dealt_with_twice_is_found_fault_37() -> None:
     dropped = HeldRunDropped(run=admitted(1).run)
     assert workflow_checked(HOURLY, START, [held, moved(1)], dropped, dropped) == [
         "I6 at 4: nightly@2026-03-01T13:00:00Z was dropped from the queue, and was not in it"
+    ]
+
+
+def test_i6_an_event_with_two_fates_is_found() -> None:
+    run = RunId("nightly@tone")
+    told: dict[str, Any] = {"trigger": "up", "event": "s3://landing/a"}
+    missed_event = TriggerMissed(run=run, reason="the workflow was paused", **told)
+    refused_event = TriggerRefused(run=run, problems=("x",), document_version=1, **told)
+    let_in = RunAdmitted(run=run, request=admitted(1).request.model_copy(update={"run": run, "trigger": "event"}))
+    assert workflow_checked(HOURLY, START, refused_event, let_in) == []
+    assert workflow_checked(HOURLY, START, missed_event, let_in) == [
+        "I6 at 3: nightly@tone was admitted, and its event had been missed"
+    ]
+    assert workflow_checked(HOURLY, START, let_in, refused_event) == [
+        "I6 at 3: nightly@tone is a run, and its event was refused"
+    ]
+    assert workflow_checked(HOURLY, START, missed_event, missed_event) == [
+        "I6 at 3: the event of nightly@tone had been missed, and was turned away again"
     ]
 
 

@@ -20,6 +20,8 @@ from shared.events import (
     RunHeld,
     RunReleased,
     RunRequested,
+    TriggerMissed,
+    TriggerRefused,
     WatermarkMoved,
     WorkflowPaused,
     WorkflowRegistered,
@@ -28,6 +30,7 @@ from shared.events import (
 )
 from shared.ids import RunId, StreamName, instant_text, workflow_stream
 from shared.state.run import Plans
+from shared.state.workflow import TURNED_AWAY_KEPT
 from shared.usecases.verify.violation import Found
 from shared.workflow.days import Exclusion
 from shared.workflow.document import Workflow
@@ -56,6 +59,8 @@ class WorkflowChecker:
     _held: set[RunId] = field(default_factory=set)
     _next_start: datetime | None = None
     """The next turn of a scheduled run."""
+    _missed: dict[RunId, None] = field(default_factory=dict)
+    """Events that became no run for good, the newest."""
     _displaced: set[RunId] = field(default_factory=set)
     """Holders that were told to make way, and have not ended."""
 
@@ -92,10 +97,27 @@ class WorkflowChecker:
                     yield "I3", f"{event.run} gave its place back, and had none"
                 self._holders.discard(event.run)
                 self._displaced.discard(event.run)
+            case TriggerRefused() | TriggerMissed():
+                yield from self._turned_away(event)
             case WorkflowPaused() | WorkflowResumed():
                 pass
             case _:
                 yield "I8", f"{event.type} does not belong into a workflow's stream"
+
+    def _turned_away(self, event: TriggerRefused | TriggerMissed) -> Iterator[Found]:
+        """Each event that a trigger waits for has one fate."""
+        if event.run in self._holders or event.run in self._held:
+            yield (
+                "I6",
+                f"{event.run} is a run, and its event was {'missed' if isinstance(event, TriggerMissed) else 'refused'}",
+            )
+        if event.run in self._missed:
+            yield "I6", f"the event of {event.run} had been missed, and was turned away again"
+        if isinstance(event, TriggerMissed):
+            self._missed[event.run] = None
+            # The engine remembers no more either.
+            while len(self._missed) > TURNED_AWAY_KEPT:
+                self._missed.pop(next(iter(self._missed)))
 
     def end_of_commit(self) -> Iterator[Found]:
         if self._stretch:
@@ -219,6 +241,8 @@ class WorkflowChecker:
     def _admitted(self, event: RunAdmitted, at: datetime) -> Iterator[Found]:
         if event.run in self._holders:
             yield "I6", f"{event.run} was admitted twice"
+        if event.run in self._missed:
+            yield "I6", f"{event.run} was admitted, and its event had been missed"
         if event.run in self._held:
             self._held.discard(event.run)
         else:
