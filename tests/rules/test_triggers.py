@@ -207,9 +207,13 @@ def why(story: Any, plan: Any, run: RunId = ONE) -> Any:
 def test_why_tells_what_became_of_an_event() -> None:
     plan = triggered()
     told = why(given_workflow(register(plan), PAUSE, asked(plan)), plan)
-    assert (told.code, "s3://landing/a" in told.sentence, "the workflow was paused" in told.sentence) == ("missed", True, True)
+    assert (told.code, "s3://landing/a" in told.message, "the workflow was paused" in told.message) == (
+        "missed",
+        True,
+        True,
+    )
     told = why(given_workflow(register(plan), refusal()), plan)
-    assert (told.code, "params.key: is missing" in told.sentence) == ("refused", True)
+    assert (told.code, "params.key: is missing" in told.message) == ("refused", True)
     patient = triggered("queue")
     told = why(given_workflow(register(patient), PAUSE, asked(patient)), patient)
     assert (told.code, told.clears) == ("paused", f"runfold resume {WORKFLOW}")
