@@ -21,14 +21,15 @@ from shared.effects import (
 )
 from shared.errors import RunfoldError
 from shared.ids import StreamName
-from shared.ports import BackfillRow, RunRow, WorkflowRow
+from shared.ports import BackfillRow, NoticeRow, RunRow, WorkflowRow
 from shared.state.backfill import BackfillState
+from shared.state.notices import NoticeLog
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.usecases.admission import Admission
 from shared.usecases.loading import State
 from shared.views.derive import derive_listeners
-from shared.views.rows import backfill_row, run_row, workflow_row
+from shared.views.rows import backfill_row, notice_row, run_row, workflow_row
 
 ROUNDS_MAX = 100
 """Commits that follow from one change, each from the one before; an engine does what is left."""
@@ -110,7 +111,7 @@ def derive(parts: LocalParts, stream: StreamName) -> None:
     put(parts, row_for(parts, loaded.state, loaded.version))
 
 
-def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
+def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowRow | BackfillRow | NoticeRow | None:
     """The row that a stream has in the lists; None for one that has none."""
     match state:
         case Run():
@@ -120,11 +121,13 @@ def row_for(parts: LocalParts, state: State, version: int) -> RunRow | WorkflowR
             return workflow_row(state, version, parts.plans(newest.document))
         case BackfillState():
             return backfill_row(state, version, parts.plans(state.request.document))
+        case NoticeLog() if state.sending:
+            return notice_row(state, version)
         case _:
             return None
 
 
-def put(parts: LocalParts, row: RunRow | WorkflowRow | BackfillRow | None) -> None:
+def put(parts: LocalParts, row: RunRow | WorkflowRow | BackfillRow | NoticeRow | None) -> None:
     match row:
         case RunRow():
             parts.views.put_run(row)
@@ -132,3 +135,5 @@ def put(parts: LocalParts, row: RunRow | WorkflowRow | BackfillRow | None) -> No
             parts.views.put_workflow(row)
         case BackfillRow():
             parts.views.put_backfill(row)
+        case NoticeRow():
+            parts.views.put_notices(row)

@@ -19,16 +19,17 @@ from shared.bootstrap.aws import READ_SECONDS as ENGINE_READ_SECONDS
 from shared.bootstrap.aws import RHYTHM, SDK_TRIES, Aws
 from shared.errors import InvalidInput, NotFound, Problem, RunfoldError
 from shared.ids import StreamName, workflow_stream
-from shared.ports import BackfillRow, RunRow, WorkflowRow
+from shared.ports import BackfillRow, NoticeRow, RunRow, WorkflowRow
 from shared.settings import Settings
 from shared.state.backfill import BackfillState
+from shared.state.notices import NoticeLog
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.stores.aws import translated
 from shared.stores.dynamodb import DynamoStore, DynamoViews
 from shared.stores.s3 import S3Documents
 from shared.usecases.loading import Loader, PlanCache
-from shared.views.rows import backfill_row, run_row, workflow_row
+from shared.views.rows import backfill_row, notice_row, run_row, workflow_row
 from shared.workflow.document import Workflow
 
 CONNECT_SECONDS = 3
@@ -220,7 +221,9 @@ class Operated(Aws):
         """The same with another table of events, restored ones for instance."""
         return Operated(replace(self.settings, events_table=table), self._session)
 
-    def row_of(self, _stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
+    def row_of(
+        self, _stream: StreamName, state: object, version: int
+    ) -> RunRow | WorkflowRow | BackfillRow | NoticeRow | None:
         """What lists should show for a stream's state; None for streams that no list shows."""
         match state:
             case Run():
@@ -229,6 +232,8 @@ class Operated(Aws):
                 return workflow_row(state, version, self.plans((state.live or state.versions[-1]).document))
             case BackfillState():
                 return backfill_row(state, version, self.plans(state.request.document))
+            case NoticeLog() if state.sending:
+                return notice_row(state, version)
             case _:
                 return None
 

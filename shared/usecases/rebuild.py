@@ -16,7 +16,7 @@ from shared.ports import PAGE_MAX, Dues, EventStore, Views
 from shared.usecases.loading import Loaded, Loader
 from shared.usecases.verify.store import Derive, Row, listed_streams, needed_by, shown_in, streams_of, version_of
 
-KINDS = ("workflow", "backfill", "run")
+KINDS = ("workflow", "backfill", "run", "notices")
 """Streams that lists show. Workflows first: there are few, and they start what is due."""
 TOGETHER = 50
 """Streams mended in one batch of the store."""
@@ -174,6 +174,8 @@ def _remove(views: Views, stream: StreamName) -> None:
             views.remove_run(RunId(subject))
         case "backfill":
             views.remove_backfill(BackfillId(subject))
+        case "notices":
+            views.remove_notices(StreamName(subject))
         case _:
             views.remove_workflow(WorkflowName(subject))
 

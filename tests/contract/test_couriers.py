@@ -47,6 +47,10 @@ def message(attempt: int = 1, **rule: Any) -> Message:
     )
 
 
+def clients(*names: str) -> list[Any]:
+    return [boto3.client(name, region_name=REGION) for name in names]  # type: ignore[call-overload]
+
+
 def no_secret(reference: str) -> bytes:
     raise AssertionError(reference)
 
@@ -217,7 +221,7 @@ def test_ses_takes_the_mail_from_a_verified_identity_and_refuses_it_from_another
 
 def test_a_topic_passes_the_notice_on_with_its_id() -> None:
     with mock_aws():
-        sns, sqs = (boto3.client(name, region_name=REGION) for name in ("sns", "sqs"))
+        sns, sqs = clients("sns", "sqs")
         topic = sns.create_topic(Name="alerts")["TopicArn"]
         queue = sqs.create_queue(QueueName="alerts")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -232,7 +236,7 @@ def test_a_topic_passes_the_notice_on_with_its_id() -> None:
 
 def test_a_fifo_topic_passes_on_once_what_is_told_twice() -> None:
     with mock_aws():
-        sns, sqs = (boto3.client(name, region_name=REGION) for name in ("sns", "sqs"))
+        sns, sqs = clients("sns", "sqs")
         topic = sns.create_topic(Name="alerts.fifo", Attributes={"FifoTopic": "true"})["TopicArn"]
         queue = sqs.create_queue(QueueName="alerts.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -299,7 +303,7 @@ def test_a_command_that_is_not_there_is_refused() -> None:
 
 def test_secrets_are_read_by_reference_on_aws() -> None:
     with mock_aws():
-        manager, parameters = (boto3.client(name, region_name=REGION) for name in ("secretsmanager", "ssm"))
+        manager, parameters = clients("secretsmanager", "ssm")
         arn = manager.create_secret(Name="hook", SecretString="shared")["ARN"]
         parameters.put_parameter(Name="/runfold/hook", Value="kept", Type="SecureString")
         read = secrets_on_aws(lambda: manager, lambda: parameters)

@@ -13,6 +13,7 @@ from local.queue import MemoryQueue
 from shared.decide.commands import Advance, RunCommand
 from shared.effects import (
     AdvanceRun,
+    DeliverNotice,
     Effect,
     LookAtWaits,
     ObserveAttempt,
@@ -20,10 +21,11 @@ from shared.effects import (
     StopAttempt,
     TellParent,
 )
-from shared.errors import CorruptStream, TargetRefused, UnknownEvents
+from shared.errors import CorruptStream, TargetRefused, TargetUnavailable, UnknownEvents
 from shared.ids import Handle, JobName, RunId, StreamName, Token, attempt_token, run_stream
-from shared.ports import PAGE_MAX, BackfillRow, Reference, Report, Request, RunRow, WorkflowRow
+from shared.ports import PAGE_MAX, BackfillRow, Message, NoticeRow, Reference, Report, Request, RunRow, WorkflowRow
 from shared.state.backfill import BackfillState
+from shared.state.notices import NoticeLog
 from shared.state.run import Run
 from shared.state.workflow import WorkflowState
 from shared.stores.memory import MemoryDocuments, MemoryDues, MemoryStore, MemoryViews, MemoryWaiters
@@ -31,11 +33,13 @@ from shared.usecases.admission import Admission
 from shared.usecases.control import Control
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded, Loader, PlanCache
+from shared.usecases.notices import Notices
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.transact import Transact
 from shared.usecases.verify import Derive, verify
 from shared.usecases.waits import Waits, Wake
-from shared.views.rows import backfill_row, run_row, workflow_row
+from shared.views.rows import backfill_row, notice_row, run_row, workflow_row
+from shared.workflow.notices import CHANNELS
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FOR_EVER = timedelta(days=3650)
@@ -210,6 +214,21 @@ class FakeFiles:
         return self.there.get(address)
 
 
+class Letterbox:
+    """A channel, and what it was handed; the first so many times it does not take it."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.refusals = 0
+
+    def send(self, message: Message) -> str:
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise TargetUnavailable("busy")
+        self.taken.append(message.id)
+        return f"letter {len(self.taken)}"
+
+
 @dataclass
 class World:
     """What outlives every process."""
@@ -228,6 +247,7 @@ class World:
         self.documents = MemoryDocuments()
         self.waiters = MemoryWaiters()
         self.files = FakeFiles()
+        self.letters = Letterbox()
         self.targets = Targets(
             self.clock, self.behaviours, takes_token=self.takes_token, runs_at_once=self.runs_at_once
         )
@@ -288,7 +308,7 @@ class Node:
         store = Breaking(world.store, points, ("append",))
         dues = Breaking(world.dues, points, ("lower", "raise_to", "remove"))
         documents = Breaking(world.documents, points, ("put",))
-        self.views = Breaking(world.views, points, ("put_run", "put_workflow", "put_backfill"))
+        self.views = Breaking(world.views, points, ("put_run", "put_workflow", "put_backfill", "put_notices"))
         targets = Breaking(world.targets, points, ("start", "observe", "stop"))
         self.plans = PlanCache(documents)
         loader = Loader(store, self.plans)
@@ -300,6 +320,9 @@ class Node:
         waiters = Breaking(world.waiters, points, ("add", "remove"))
         self.waits = Waits(self.transact, waiters, world.files, now=world.clock)
         self.wake = Wake(waiters, effects)
+        letters = Breaking(world.letters, points, ("send",))
+        couriers = dict.fromkeys(CHANNELS, letters)
+        self.notices = Notices(self.transact, world.views, couriers, now=world.clock)
         self.sweep = Sweep(self.transact, dues, effects, self.settle, now=world.clock)
         self.control = Control(self.transact, documents, new_id=world.new_id)
         if recovers:
@@ -354,6 +377,8 @@ class Node:
                 self.transact(run_stream(run), Advance(), by="node", cause="time")
             case LookAtWaits():
                 self.waits(effect)
+            case DeliverNotice():
+                self.notices.deliver(effect)
             case _:
                 self.admission(effect)
 
@@ -366,8 +391,11 @@ class Node:
                 self.views.put_workflow(workflow_row(workflow, loaded.version, plan))
             case BackfillState() as backfill:
                 self.views.put_backfill(backfill_row(backfill, loaded.version, self.plans(backfill.request.document)))
+            case NoticeLog() as log if log.sending:
+                self.views.put_notices(notice_row(log, loaded.version))
             case _:
                 pass
+        self.notices.plan(loaded)
 
     def _current(self, stream: StreamName) -> Loaded | None:
         try:
@@ -445,7 +473,7 @@ def ends(world: World) -> dict[str, Any]:
 def derived(plans: PlanCache) -> Derive:
     """The row that lists must show for a state."""
 
-    def row(stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | BackfillRow | None:
+    def row(stream: StreamName, state: object, version: int) -> RunRow | WorkflowRow | BackfillRow | NoticeRow | None:
         match state:
             case Run():
                 return run_row(state, version)
@@ -453,6 +481,8 @@ def derived(plans: PlanCache) -> Derive:
                 return workflow_row(state, version, plans((state.live or state.versions[-1]).document))
             case BackfillState():
                 return backfill_row(state, version, plans(state.request.document))
+            case NoticeLog() if state.sending:
+                return notice_row(state, version)
             case _:
                 return None
 

@@ -11,6 +11,7 @@ import pytest
 
 from shared.errors import Rejected
 from shared.ids import RunId, WorkflowName, keyed_run, run_stream
+from shared.state.notices import NoticeLog
 from shared.views.rows import run_row
 from tests.engine.fakes import Behaviour, Node, World, check_executions, check_invariants, drive, ends
 
@@ -80,6 +81,20 @@ KINDS = {
         ),
         {"b2": Behaviour(seconds=25)},
     ),
+    "notices": Kind(
+        (
+            register(
+                job("a", retry={"attempts": 2, "delay_seconds": 5}),
+                late={"expected_minutes": 0.01},
+                notify=[
+                    {"on": ["started", "succeeded", "late"], "email": "team@example.com"},
+                    {"on": ["succeeded"], "command": ["x"]},
+                ],
+            ),
+            request(),
+        ),
+        {"a": Behaviour(exit_codes=(1, 0))},
+    ),
     "admission": Kind((register(job("a"), overlap="queue"), request("one"), request("two")), {}),
 }
 
@@ -96,9 +111,23 @@ def check(world: World, kind: Kind, expected: dict[str, Any]) -> None:
     assert {state.outcome for state in world.runs().values()} == {kind.outcome}
     check_executions(world)
     check_invariants(world)
+    check_notices(world)
     for run, state in world.runs().items():
         version = world.store.read(run_stream(run))[-1].version
         assert world.views.get_run(run) == run_row(state, version)
+
+
+def check_notices(world: World) -> None:
+    """Everything that was planned was told, nothing else, and more than once only where a process ended in between."""
+    planned: list[str] = []
+    for stream in world.store.streams("notices"):
+        state = world.loader().load(stream).state
+        assert isinstance(state, NoticeLog)
+        assert {one.status for one in state.sending} == {"sent"}
+        planned += [one.notice.id for one in state.sending]
+    assert set(world.letters.taken) == set(planned)
+    assert len(planned) == len(set(planned))
+    assert len(world.letters.taken) - len(planned) <= world.crashes
 
 
 @pytest.mark.parametrize("takes_token", [True, False], ids=["with token", "without token"])

@@ -28,13 +28,17 @@ from shared.decide.commands import (
     GrantPlaces,
     Look,
     MarkJob,
+    NoticeCommand,
     PauseBackfill,
     PauseWorkflow,
+    PlanNotices,
     PostponeStart,
     RecordLook,
+    RecordNotSent,
     RecordRefusal,
     RecordReport,
     RecordRunEnd,
+    RecordSent,
     RecordSilence,
     RecordStopSent,
     RecordUnheard,
@@ -55,6 +59,8 @@ from shared.decide.commands import (
     UnregisterWorkflow,
 )
 from shared.decide.document import DocumentDraft
+from shared.decide.notices import NoticesDraft
+from shared.decide.occasions import Carry
 from shared.events import (
     AttemptCancelled,
     AttemptFailed,
@@ -63,6 +69,7 @@ from shared.events import (
     ItemsCancelRequested,
     ItemsSettled,
     JobSettled,
+    Notice,
     PoolResized,
     RunReleased,
     StopFlagged,
@@ -74,10 +81,11 @@ from shared.events import (
     WorkflowResumed,
     WorkflowUnregistered,
 )
-from shared.ids import BackfillId, Digest, JobName, PoolName, RunId, WorkflowName, instant_run
+from shared.ids import BackfillId, Digest, JobName, PoolName, RunId, WorkflowName, instant_run, notice_id, run_stream
 from shared.state.backfill import NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.notices import NoticeLog, fold_notices
 from shared.state.pool import NoPool, Place, fold_pool
 from shared.state.run import FOLD_VERSION, NotRequested, Plans, Run, fold
 from shared.state.snapshot import dump
@@ -88,6 +96,7 @@ from tests.golden import people
 from tests.golden.seen import AnyState, seen
 from tests.rules.sentences import (
     NOON,
+    RUN,
     WORKFLOW,
     calendar,
     claim,
@@ -673,6 +682,42 @@ def given_up() -> tuple[list[Plan], Commits]:
     return [plan], list(story.given(report("load:0", "succeeded", 2, handle="h-2")).history)
 
 
+def a_life_of_notices() -> tuple[list[Plan], Commits]:
+    """One that is taken at once, one after a refusal, one that is given up; what follows later; and one that nobody has answered yet."""
+    source = run_stream(RUN)
+
+    def notice(version: int, rule: int, on: Any = "failed", channel: Any = "email") -> Notice:
+        name = notice_id(source, version, on, rule)
+        text = {"to": "größe@example.com", "subject": "[runfold] nightly@1", "text": "nightly@1 failed."}
+        return Notice(id=name, on=on, rule=rule, version=version, at=NOON, channel=channel, **text)
+
+    first = PlanNotices(
+        source, Digest("d" * 64), 3, Carry(True, "failed", 2), (notice(2, 0), notice(3, 1), notice(3, 2))
+    )
+    second = PlanNotices(
+        source, Digest("e" * 64), 9, Carry(False, "succeeded"), (notice(9, 0, "recovered", "webhook"),)
+    )
+    third = PlanNotices(source, Digest("e" * 64), 10, Carry(), (notice(10, 0, "started", "sns"),))
+    commands: list[NoticeCommand] = [
+        first,
+        RecordSent(notice(2, 0).id, "m-1"),
+        RecordNotSent(notice(3, 1).id, 1, "busy", never=False),
+        RecordSent(notice(3, 1).id, ""),
+        RecordNotSent(notice(3, 2).id, 1, "", never=True),
+        second,
+        RecordNotSent(notice(9, 0, "recovered").id, 1, "silence", never=False),
+        third,
+    ]
+    commits: Commits = []
+    state = NoticeLog()
+    for number, command in enumerate(commands):
+        draft = NoticesDraft(state, NOON + minutes(number))
+        draft.decide(command)
+        commits.append((draft.now, tuple(draft.events)))
+        state = draft.state
+    return [], commits
+
+
 STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-an-ordinary-night": an_ordinary_night,
     "run-doubts-and-stops": doubts_and_stops,
@@ -685,6 +730,7 @@ STORIES: dict[str, Callable[[], tuple[list[Plan], Commits]]] = {
     "run-changes-of-mind": changes_of_mind,
     "run-rounds": rounds,
     "run-against-the-clock": against_the_clock,
+    "notices-a-life": a_life_of_notices,
     "run-waits": waits,
     "run-for-each": for_each,
     "run-given-up": given_up,
@@ -736,6 +782,7 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
         "calendar": CalendarState(),
         "backfill": NoBackfill(),
         "pool": NoPool(),
+        "notices": NoticeLog(),
     }[kind]
     for at, events in commits_of(golden):
         if any(isinstance(event, UnknownEvent) for event in events):
@@ -752,6 +799,8 @@ def states_of(kind: str, golden: Mapping[str, Any]) -> list[AnyState]:
                 state = fold_calendar(timed, state)
             case "pool":
                 state = fold_pool(timed, state)
+            case "notices":
+                state = fold_notices(timed, state)
             case _:
                 state = fold_document(timed, state)
         found.append(state)
@@ -875,7 +924,7 @@ def make(name: str) -> Path:
 
 def kind_of(name: str) -> str:
     """Of a golden file: `run`, `workflow`, `calendar`, `document`, `backfill` or `snapshots`."""
-    """Of a golden file: `run`, `workflow`, `document`, `backfill`, `pool` or `snapshots`."""
+    """Of a golden file: `run`, `workflow`, `document`, `backfill`, `pool`, `notices` or `snapshots`."""
     return name.partition("-")[0]
 
 

@@ -16,6 +16,7 @@ from shared.state.backfill import BackfillState, NoBackfill
 from shared.state.calendar import CalendarState
 from shared.state.document import Upload
 from shared.state.fan import Fan, members
+from shared.state.notices import NoticeLog
 from shared.state.pool import NoPool, PoolState
 from shared.state.run import (
     Asking,
@@ -41,7 +42,16 @@ from shared.state.waits import Wait
 from shared.state.workflow import NotRegistered, WorkflowState
 
 AnyState = (
-    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+    RunState
+    | NotRegistered
+    | WorkflowState
+    | CalendarState
+    | Upload
+    | NoBackfill
+    | BackfillState
+    | NoPool
+    | PoolState
+    | NoticeLog
 )
 
 
@@ -58,6 +68,8 @@ def seen(state: AnyState) -> Any:
             return {**asdict(state), "days": list(state.days), "at": _moment(state.at)}
         case PoolState():
             return _pool(state)
+        case NoticeLog():
+            return _notices(state)
         case Upload():
             return _upload(state)
         case BackfillState():
@@ -418,6 +430,31 @@ def _backfill(state: BackfillState) -> Any:
         **{name: one and {"at": _moment(one.at), "by": one.by, "reason": one.reason} for name, one in told},
         "outcome": state.outcome,
         "finished_at": _moment(state.finished_at),
+    }
+
+
+def _notices(log: NoticeLog) -> Any:
+    return {
+        "source": log.source,
+        "until": log.until,
+        "started": log.started,
+        "outcome": log.outcome,
+        "doubts": log.doubts,
+        "at": _moment(log.at),
+        "sending": [
+            {
+                "notice": one.notice.model_dump(mode="json"),
+                "document": one.document,
+                "planned_at": _moment(one.planned_at),
+                "status": one.status,
+                "attempts": one.attempts,
+                "retry_at": _moment(one.retry_at),
+                "ended_at": _moment(one.ended_at),
+                "reason": one.reason,
+                "receipt": one.receipt,
+            }
+            for one in log.sending
+        ],
     }
 
 

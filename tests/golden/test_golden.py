@@ -24,6 +24,7 @@ from shared.events import (
     CalendarEvent,
     DocumentEvent,
     Event,
+    NoticeEvent,
     PoolEvent,
     RunAdmitted,
     RunEvent,
@@ -38,6 +39,7 @@ from shared.state.calendar import CalendarState
 from shared.state.document import Upload, fold_document
 from shared.state.fan import Fan, FanCancel, Unstarted
 from shared.state.lateness import Pace
+from shared.state.notices import NoticeLog, Sending
 from shared.state.pool import Awaited, Line, PoolState
 from shared.state.pool import Held as PoolHeld
 from shared.state.run import (
@@ -76,7 +78,11 @@ HERE = Path(__file__).parent
 GOLDEN = sorted(path for path in HERE.glob("*.json") if kind_of(path.stem) != "snapshots")
 SNAPSHOTS = sorted(HERE.glob("snapshots-*.json"))
 EVENTS: tuple[type[BaseModel], ...] = (
-    *(one for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent, PoolEvent) for one in get_args(union)),
+    *(
+        one
+        for union in (RunEvent, WorkflowEvent, DocumentEvent, BackfillEvent, PoolEvent, NoticeEvent)
+        for one in get_args(union)
+    ),
     CalendarEvent,
 )
 
@@ -219,6 +225,7 @@ STATES = (
     Holder,
     Held,
     *(PoolState, PoolHeld, Awaited, Line),
+    *(NoticeLog, Sending),
     Upload,
     BackfillState,
     InstantSeen,

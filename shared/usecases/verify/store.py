@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from shared.codec import events_in
 from shared.decide.deadlines import deadlines
+from shared.decide.lateness import moments as moments_of_pace
 from shared.decide.places import holds_place, wants_place
-from shared.effects import NO_PATIENCE, due_of_backfill, due_of_pool, due_of_run, due_of_workflow
+from shared.effects import NO_PATIENCE, due_of_backfill, due_of_notices, due_of_pool, due_of_run, due_of_workflow
 from shared.errors import CorruptStream, NotFound, UnknownEvents
 from shared.events import CalendarRegistered, DocumentAccepted, DocumentRejected, DocumentRemoved, Event, UnknownEvent
 from shared.ids import (
@@ -18,6 +19,7 @@ from shared.ids import (
     backfill_stream,
     calendar_stream,
     kind_of,
+    notices_stream,
     run_stream,
     subject_of,
     workflow_stream,
@@ -27,6 +29,7 @@ from shared.ports import (
     BackfillRow,
     Dues,
     EventStore,
+    NoticeRow,
     Record,
     RunFilter,
     RunRow,
@@ -36,24 +39,35 @@ from shared.ports import (
 from shared.state.backfill import BackfillState, NoBackfill, fold_backfill
 from shared.state.calendar import CalendarState, fold_calendar
 from shared.state.document import Upload, fold_document
+from shared.state.notices import NoticeLog, fold_notices
 from shared.state.pool import NoPool, Place, PoolState, fold_pool
 from shared.state.run import NotRequested, Plans, Run, RunState, fold
 from shared.state.workflow import NotRegistered, WorkflowState, fold_workflow
 from shared.usecases.verify.backfill import BackfillChecker
 from shared.usecases.verify.commits import CommitChecker
+from shared.usecases.verify.notices import NoticesChecker, untold
 from shared.usecases.verify.pool import PoolChecker
 from shared.usecases.verify.run import RunChecker
 from shared.usecases.verify.violation import Found, Handles, Invariant, Violation
 from shared.usecases.verify.workflow import WorkflowChecker
 
 State = (
-    RunState | NotRegistered | WorkflowState | CalendarState | Upload | NoBackfill | BackfillState | NoPool | PoolState
+    RunState
+    | NotRegistered
+    | WorkflowState
+    | CalendarState
+    | Upload
+    | NoBackfill
+    | BackfillState
+    | NoPool
+    | PoolState
+    | NoticeLog
 )
-Row = RunRow | WorkflowRow | BackfillRow
+Row = RunRow | WorkflowRow | BackfillRow | NoticeRow
 Derive = Callable[[StreamName, State, int], Row | None]
 """Makes the row that views should have for a state at a version; None for streams without one."""
 
-KINDS = ("document", "calendar", "workflow", "run", "backfill", "pool")
+KINDS = ("document", "calendar", "workflow", "run", "backfill", "pool", "notices")
 
 VIOLATIONS_MAX = 100
 """Of one stream: what follows from the first is not worth more lines."""
@@ -145,6 +159,9 @@ def verify(
             around = list(_around(checker, now, dues, views, derive, patience))
             if isinstance(checker.state, PoolState):
                 around += _held_by_nobody(checker, checker.state, store, plans, now)
+            if isinstance(checker.state, Run) and dues is not None and dues.get(stream) is None:
+                # Its row stays until everybody is told.
+                around += _untold(checker, checker.state, store)
             if around and not store.read(stream, after=checker.version, limit=1):
                 yield from around
     if views is not None:
@@ -169,7 +186,7 @@ def _listed_without_events(store: EventStore, views: Views, since: datetime | No
 
 
 def listed_streams(views: Views, limit: int, *, since: datetime | None = None) -> Iterator[StreamName]:
-    """Of every workflow, backfill and run that lists show, page by page; of runs those that were asked for since then."""
+    """Of every workflow, backfill, stream of notices and run that lists show, page by page; of runs those that were asked for since then."""
     cursor = ""
     while True:
         workflows, cursor = views.workflows(cursor=cursor, limit=limit)
@@ -179,6 +196,11 @@ def listed_streams(views: Views, limit: int, *, since: datetime | None = None) -
     while True:
         backfills, cursor = views.backfills(cursor=cursor, limit=limit)
         yield from (backfill_stream(row.backfill) for row in backfills)
+        if not cursor:
+            break
+    while True:
+        told, cursor = views.notices(cursor=cursor, limit=limit)
+        yield from (notices_stream(row.source) for row in told)
         if not cursor:
             break
     while True:
@@ -226,6 +248,7 @@ class StreamChecker:
         self._workflow = WorkflowChecker(stream, plans) if kind == "workflow" else None
         self._backfill = BackfillChecker(stream, plans) if kind == "backfill" else None
         self._pool = PoolChecker(stream) if kind == "pool" else None
+        self._notices = NoticesChecker(stream) if kind == "notices" else None
         self._readable = True
         self._said = 0
 
@@ -288,6 +311,8 @@ class StreamChecker:
                 yield "I8", f"the stream holds the calendar {event.calendar}"
         elif self._pool is not None:
             yield from self._pool.check(event)
+        elif self._notices is not None:
+            yield from self._notices.check(event)
         elif not isinstance(event, DocumentAccepted | DocumentRejected | DocumentRemoved):
             yield "I8", f"{event.type} does not belong into this stream"
 
@@ -307,6 +332,8 @@ class StreamChecker:
                     self.state = fold_document(pairs, self.state)
                 case NoBackfill() | BackfillState():
                     self.state = fold_backfill(pairs, self.state)
+                case NoticeLog():
+                    self.state = fold_notices(pairs, self.state)
                 case None:
                     pass
         except (CorruptStream, UnknownEvents) as error:
@@ -338,6 +365,8 @@ def _empty(stream: StreamName) -> State | None:
             return Upload()
         case "backfill":
             return NoBackfill()
+        case "notices":
+            return NoticeLog()
         case _:
             return None
 
@@ -365,6 +394,17 @@ def _around(
         yield from _due(checker, state, row, now, patience)
     if views is not None and derive is not None:
         yield from _view(checker, state, views, derive, row, dues is not None, now)
+
+
+def _untold(checker: StreamChecker, run: Run, store: EventStore) -> Iterator[Violation]:
+    if not run.finished or not run.plan.workflow.notify:
+        return
+    commits = ((one.version, one.at, events_in(one.body)) for page in _pages(store, checker.stream) for one in page)
+    planned = (
+        event for page in _pages(store, notices_stream(checker.stream)) for one in page for event in events_in(one.body)
+    )
+    for invariant, message in untold(run, checker.stream, commits, planned):
+        yield checker.violation(invariant, message)
 
 
 def _held_by_nobody(
@@ -404,7 +444,8 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
             moments = (
                 one.at for name in state.live for one in deadlines(state.jobs[name], state.plan.jobs[name], state.round)
             )
-            first = min(moments, default=None)
+            late = (one.at for one in moments_of_pace(state.pace, state.plan.workflow))
+            first = min((*moments, *late), default=None)
         case WorkflowState():
             needed = due_of_workflow(state, now)
             first = state.due_next
@@ -412,6 +453,8 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
             needed = due_of_backfill(state, now)
         case PoolState():
             needed = due_of_pool(state, now)
+        case NoticeLog():
+            needed = due_of_notices(state, now)
         case _:
             pass
     if needed is None:
@@ -481,6 +524,8 @@ def shown_in(views: Views, stream: StreamName) -> Row | None:
             return views.get_run(RunId(subject))
         case "backfill":
             return views.get_backfill(BackfillId(subject))
+        case "notices":
+            return views.get_notices(StreamName(subject))
         case _:
             return views.get_workflow(WorkflowName(subject))
 
