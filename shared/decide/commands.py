@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from shared.decide.access import Role
+from shared.decide.occasions import Carry
 from shared.events import Notice, RunRequested
 from shared.ids import BackfillId, Digest, Handle, JobName, PoolName, RunId, StreamName, WorkflowName
-from shared.decide.occasions import Carry
 from shared.state.pool import Place
 
 # --- to a run ---------------------------------------------------------------------------------------------------------

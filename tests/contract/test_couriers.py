@@ -247,9 +247,9 @@ def test_a_fifo_topic_passes_on_once_what_is_told_twice() -> None:
 
 
 def test_a_topic_that_is_not_there_is_refused() -> None:
+    told = message(sns=f"arn:aws:sns:{REGION}:123456789012:nowhere")
     with mock_aws(), pytest.raises(TargetRefused):
-        topic = f"arn:aws:sns:{REGION}:123456789012:nowhere"
-        Sns(boto3.client("sns", region_name=REGION)).send(message(sns=topic))
+        Sns(clients("sns")[0]).send(told)
 
 
 # --- command ------------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_what_a_dead_engine_had_planned_its_successor_tells_under_the_same_id(tm
         with engine_with(tmp_path, private_webhooks=True) as engine:
             run = ask(engine.parts, job("load", "true"), notify=[{"on": ["succeeded"], "webhook": receiver.url}])
             # It dies with the notice planned: whatever the channel answers is nobody's any more.
-            engine._tellers.tell = lambda delivery: None  # type: ignore[method-assign]  # noqa: ARG005
+            engine._tellers.tell = lambda delivery: None  # type: ignore[method-assign]
             run_until(engine, lambda: log_of(engine, run).open)
             planned = log_of(engine, run).open[0].notice.id
         with engine_with(tmp_path, private_webhooks=True) as engine:

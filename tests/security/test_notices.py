@@ -15,7 +15,7 @@ from tests.receivers import Hook, hook
 INSIDE = [
     "127.0.0.1",
     "127.255.255.254",
-    "0.0.0.0",  # noqa: S104  (an address to be refused)
+    "0.0.0.0",
     "10.0.0.1",
     "172.16.0.1",
     "172.31.255.255",
