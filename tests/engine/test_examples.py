@@ -24,7 +24,9 @@ from shared.workflow.reading import read
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-DOCUMENTS = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*.json"), *EXAMPLES.glob("*/workflow.*")])
+DOCUMENTS = sorted(
+    [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("waits/*.yaml"), *EXAMPLES.glob("*.json"), *EXAMPLES.glob("*/workflow.*")]
+)
 SECONDS_MAX = 60
 
 
@@ -162,6 +164,27 @@ def test_nightly_is_run_for_nights_of_before_as_a_backfill(tmp_path: Path) -> No
         "from 2026-03-28T01:30:00+00:00 to 2026-03-29T01:00:00+00:00 for Sunday, 29 March 2026 since "
     )
     assert home.ask("verify")["clean"]
+
+
+def test_report_publishes_once_the_ingest_of_the_same_night_has_ended(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    for name in ("ingest", "report"):
+        home.ask("register", str(EXAMPLES / "waits" / f"{name}.yaml"))
+    engine = subprocess.Popen(["runfold", "up"], cwd=ROOT, env=home.environment, stdout=-3, stderr=-3)
+    try:
+        deadline = datetime.now(UTC) + timedelta(seconds=SECONDS_MAX)
+        while len(ended := [one for one in home.ask("runs") if one["finished_at"]]) < 2:
+            assert datetime.now(UTC) < deadline
+    finally:
+        engine.terminate()
+        engine.wait(SECONDS_MAX)
+    ingest, report = (Ended(home, home.ask("show", run)) for run in sorted(one["run"] for one in ended))
+    assert ingest.answer["scheduled_at"] == report.answer["scheduled_at"]
+    assert set(report.statuses.values()) == {"succeeded"}
+    assert report.jobs["publish"]["attempts"][0]["queued_at"] >= ingest.answer["finished_at"]
+    assert report.written("publish").startswith("the report of ")
+    events = [one for commit in home.ask("events", report.answer["run"]) for one in commit["events"]]
+    assert [one.get("job", "") for one in events if one["type"] == "WaitMet"] == ["", "publish"]
 
 
 def test_nightly_that_is_asked_for_by_hand_covers_no_interval(home: Home) -> None:

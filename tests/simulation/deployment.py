@@ -155,7 +155,12 @@ class Sandbox(Aws):
         vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name, restored=restored)
         vars(self.dispatch)["_claiming"] = Turns(kernel)
         vars(self)["work"] = Work(
-            self.transact, self.dispatch, self.admission, self.waits, side_by_side=kernel.side_by_side
+            self.transact,
+            self.dispatch,
+            self.admission,
+            self.waits,
+            deliver=lambda _: None,
+            side_by_side=kernel.side_by_side,
         )
         self.handle = self._handler(function)
 
