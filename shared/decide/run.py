@@ -1061,7 +1061,7 @@ def _settle_all(draft: RunDraft, outcome: Outcome, reason: str) -> None:
         if not draft.room:
             draft.truncated = True
             return
-        if isinstance(draft.fold.jobs[name].phase, Waiting | Ready | Backoff):
+        if isinstance(draft.fold.jobs[name].phase, Waiting | Wanting | Ready | Backoff):
             draft.emit(JobSettled(job=name, outcome=outcome, reason=_short(reason, WHY_MAX)))
 
 

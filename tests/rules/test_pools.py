@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given as example
 from hypothesis import strategies as some
 
-from shared import events
+from shared import codec, events
 from shared.decide.commands import (
     Advance,
     CancelJob,
     CancelRun,
     GrantPlaces,
+    MarkJob,
     ReleasePlace,
     RequestPlace,
     SetCapacity,
@@ -37,13 +38,16 @@ from shared.effects import (
     pending_of_run,
 )
 from shared.errors import InvalidInput
-from shared.ids import JobName, PoolName, RunId
+from shared.ids import CommitId, JobName, PoolName, RunId, StreamName
+from shared.ports import FIRST_HASH
 from shared.state import snapshot
 from shared.state.pool import NoPool, Place, fold_pool
+from shared.usecases.verify import verify_stream
 from tests.rules.sentences import (
     NOON,
     RUN,
     Fact,
+    Story,
     cancel_requested,
     document,
     fact,
@@ -282,7 +286,8 @@ def test_whatever_is_asked_no_more_is_granted_than_there_is_and_nobody_is_forgot
             case _:
                 command = minutes(number * 10)
         before = story
-        story = story.given(command)
+        # Who has waited long enough goes first, which is noticed at the next look.
+        story = story.given(command, GrantPlaces())
         pool = story.pool
         assert pool.used == sum(one.weight for one in pool.held.values())
         if len(pool.held) > len(before.pool.held):
@@ -397,8 +402,6 @@ def test_cancelling_leaves_the_line() -> None:
 
 
 def test_an_attempt_that_a_person_gave_up_gives_its_place_back() -> None:
-    from shared.decide.commands import MarkJob
-
     story = given(requested(pooled()), take(), queued_handle("load"))
     story = story.given(fact(events.AttemptDoubted, job="load", attempt=1, policy="wait", reason="", resolve_at=None))
     story = story.given(MarkJob(JobName("load"), "failed", "ada", "I looked"))
@@ -466,3 +469,49 @@ def test_a_snapshot_knows_who_waits_for_places() -> None:
     story = given(requested(pooled("a"), pooled("b"), pooled("c"), job("d"), parallelism=1), take("a"))
     story = story.given(fact(events.JobSettled, job="b", outcome="skipped"))
     assert same(snapshot.load(snapshot.dump(story.run), plans), story.run)
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+def checked(story: Story, stream: str) -> list[str]:
+    """What the checker finds in the story's history."""
+    previous, records = FIRST_HASH, []
+    for version, (at, committed) in enumerate(story.history, 1):
+        record = codec.record_of(
+            StreamName(stream),
+            version=version,
+            commit_id=CommitId(f"c{version}"),
+            at=at,
+            by="test",
+            cause="test",
+            previous_hash=previous,
+            events=committed,
+        )
+        records.append(record)
+        previous = record.hash
+    found = verify_stream(records, plans)
+    return [f"{one.invariant} {one.message}" for one in found]
+
+
+def test_a_life_with_a_pool_is_found_to_be_right() -> None:
+    story = given(requested(pooled(retry=2), job("other"), parallelism=1), take(), queued_handle("other"))
+    story = story.given(report("other", "succeeded"), queued_handle("load"), report("load", "failed", exit_code=1))
+    story = story.given(minutes(1), Advance(), take(attempt=2), submitted("load", 2), report("load", "succeeded", 2))
+    assert story.run.finished
+    assert checked(story, f"run#{RUN}") == []
+    line = given_pool(size(2), ask("a@1"), ask("b@1", 5), ask("c@1"), give_back("c@1"), give_back("a@1"), size(1))
+    assert checked(line, f"pool#{POOL}") == []
+
+
+def test_more_held_than_there_is_is_found() -> None:
+    """I5, at the very event."""
+    story = given_pool(size(1), ask("a@1"), ask("b@1"), granted("b@1"))
+    assert checked(story, f"pool#{POOL}") == ["I5 attempt 1 of load in b@1 makes 2 held, and the capacity is 1"]
+
+
+def test_an_attempt_that_began_without_its_place_is_found() -> None:
+    story = given(requested(pooled()), take())
+    history = tuple((at, tuple(one for one in commit if one.type != "PlaceTaken")) for at, commit in story.history)
+    (found, *_) = checked(Story(story.state, story.now, history), f"run#{RUN}")
+    assert found == "I5 attempt 1 of load began without a place in its pool"

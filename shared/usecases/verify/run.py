@@ -28,6 +28,8 @@ from shared.events import (
     JobSettled,
     JobsReady,
     LateReported,
+    PlaceTaken,
+    PlaceWanted,
     RunBecameLate,
     RunCancelRequested,
     RunFinished,
@@ -107,6 +109,10 @@ class _Job:
     retry_at: datetime | None = None
     expires_at: datetime | None = None
     """In phase `asking`: when nobody's decision is waited for any longer."""
+    wants: int | None = None
+    """The attempt that waits for a place in a pool."""
+    placed: int | None = None
+    """The attempt that has one."""
     kept: bool = False
     """The latest rerun promised not to touch it."""
 
@@ -203,6 +209,13 @@ class RunChecker:
                     job = self._job(name)
                     yield from self._start(name, job, at, "became ready")
                     job.phase = "ready"
+            case PlaceWanted():
+                yield from self._wanted(event, at)
+            case PlaceTaken():
+                job = self._job(event.job)
+                if job.wants != event.attempt:
+                    yield "I5", f"attempt {event.attempt} of {event.job} took a place that it did not wait for"
+                job.wants, job.placed = None, event.attempt
             case AttemptQueued():
                 yield from self._queued(event, at)
             case JobSettled():
@@ -635,6 +648,7 @@ class RunChecker:
 
     def _end(self, name: JobName, job: _Job, outcome: Outcome, outputs: dict[str, Any] | None = None) -> None:
         self._close(name, job)
+        job.wants = job.placed = None
         of = item_of(name)
         if of is not None:
             fan = self.fans[of[0]]
@@ -655,8 +669,21 @@ class RunChecker:
 
     # An attempt.
 
+    def _wanted(self, event: PlaceWanted, at: datetime) -> Iterator[Found]:
+        job = self._job(event.job)
+        yield from self._start(event.job, job, at, "came to want a place")
+        pool = self._plan.jobs[event.job].pool
+        if pool is None or (pool.name, pool.weight) != (event.pool, event.weight):
+            yield "I5", f"{event.job} wants {event.weight} of the pool {event.pool}, and the document says otherwise"
+        if event.attempt != job.attempts + 1:
+            yield "I3", f"attempt {event.attempt} of {event.job} wants a place after attempt {job.attempts}"
+        job.phase, job.wants, job.placed = "ready", event.attempt, None
+
     def _queued(self, event: AttemptQueued, at: datetime) -> Iterator[Found]:
         job = self._job(event.job)
+        if self._plan.jobs[event.job].pool is not None and job.placed != event.attempt:
+            yield "I5", f"attempt {event.attempt} of {event.job} began without a place in its pool"
+        job.wants = job.placed = None
         yield from self._start(event.job, job, at, f"began attempt {event.attempt}")
         if self._plan.jobs[event.job].type == "approval":
             yield "I8", f"{event.job} is an approval, and attempt {event.attempt} of it was decided"
