@@ -38,6 +38,7 @@ from shared.usecases.calendars import calendars, check_calendars, coming, find_c
 from shared.usecases.documents import difference
 from shared.usecases.explaining import upstream_of
 from shared.usecases.loading import Loaded
+from shared.usecases.pools import find_pool, list_pools
 from shared.views.objects import (
     attempt_objects,
     backfill_object,
@@ -56,6 +57,7 @@ from shared.views.objects import (
     workflow_object,
     workflow_row_object,
 )
+from shared.views.pools import holder_objects, line_objects, pool_object
 from shared.views.rows import run_row
 from shared.workflow.nearest import shown
 from shared.workflow.reading import canonical
@@ -198,6 +200,27 @@ class AtHome:
         with self._session.writing() as writing:
             triggers = Triggers(writing.parts.transact, writing.parts.views)
             return [dict(taken_object(one)) for one in triggers(occurrence, by=self._session.by)]
+
+    # --- pools --------------------------------------------------------------------------------------------------------
+
+    def pools(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        found, following = list_pools(self._parts.store, self._parts.loader, cursor=cursor, limit=limit)
+        return [pool_object(one.state, one.version) for one in found], following
+
+    def pool(self, name: str) -> Object:
+        found = find_pool(self._parts.loader, name)
+        return pool_object(found.state, found.version)
+
+    def holders(self, name: str, *, after: int, limit: int) -> tuple[list[Object], int | None]:
+        return holder_objects(find_pool(self._parts.loader, name).state, after=after, limit=limit)
+
+    def line(self, name: str, *, after: int, limit: int) -> tuple[list[Object], int | None]:
+        return line_objects(find_pool(self._parts.loader, name).state, utc_now(), after=after, limit=limit)
+
+    def set_pool(self, name: str, capacity: int) -> Object:
+        with self._session.writing(make=True) as writing:
+            writing.control.set_pool(name, capacity, by=self._session.by)
+        return self.pool(name)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 

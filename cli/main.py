@@ -59,6 +59,7 @@ COMMANDS: dict[str, Entry] = {
     "calendars": Entry("Workflows", "cli.commands.calendars", "List the calendars, or show one with its days."),
     "pause": Entry("Workflows", "cli.commands.asking", "Start no more scheduled runs of a workflow."),
     "resume": Entry("Workflows", "cli.commands.asking", "End a pause."),
+    "pools": Entry("Workflows", "cli.commands.pools", "What jobs of all workflows share: list, show, set."),
     "run": Entry("Runs", "cli.commands.asking", "Ask for a run, and watch it with --wait."),
     "trigger": Entry("Runs", "cli.commands.triggering", "Tell of an event, and start what waits for it."),
     "runs": Entry("Runs", "cli.commands.looking", "List runs, newest first."),

@@ -120,6 +120,22 @@ class Reach(Protocol):
         """What became of it: `workflow`, `trigger`, `run`, `fate`, `reason` for each trigger that it fits."""
         ...
 
+    # Pools.
+
+    def pools(self, *, cursor: str, limit: int) -> "tuple[list[Object], str]": ...
+
+    def pool(self, name: str) -> Object: ...
+
+    def holders(self, name: str, *, after: int, limit: int) -> "tuple[list[Object], int | None]":
+        """Who holds its places, and where the next page begins."""
+        ...
+
+    def line(self, name: str, *, after: int, limit: int) -> "tuple[list[Object], int | None]":
+        """Who waits for them, and where the next page begins."""
+        ...
+
+    def set_pool(self, name: str, capacity: int) -> Object: ...
+
     # Runs.
 
     def find_run(self, text: str, *, existing: bool = True) -> str:

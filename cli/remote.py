@@ -439,6 +439,28 @@ class Remote:
         taken: list[Object] = self._client.post("/v1/events", body).object["taken"]
         return taken
 
+    # --- pools --------------------------------------------------------------------------------------------------------
+
+    def pools(self, *, cursor: str, limit: int) -> tuple[list[Object], str]:
+        answer = self._client.get("/v1/pools", {"cursor": cursor, "limit": limit})
+        return answer["pools"], answer["cursor"]
+
+    def pool(self, name: str) -> Object:
+        answer: Object = self._client.get(_at("pools", name))
+        return answer
+
+    def holders(self, name: str, *, after: int, limit: int) -> tuple[list[Object], int | None]:
+        answer = self._client.get(_at("pools", name, "/holders"), {"after": after, "limit": limit})
+        return answer["holders"], answer["after"]
+
+    def line(self, name: str, *, after: int, limit: int) -> tuple[list[Object], int | None]:
+        answer = self._client.get(_at("pools", name, "/line"), {"after": after, "limit": limit})
+        return answer["line"], answer["after"]
+
+    def set_pool(self, name: str, capacity: int) -> Object:
+        answer: Object = self._client.ask("PUT", _at("pools", name), body={"capacity": capacity}).object
+        return answer
+
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def find_run(self, text: str, *, existing: bool = True) -> str:

@@ -475,6 +475,52 @@ class Commit(_Shape):
     events: list[dict[str, Any]]
 
 
+class Pool(_Shape):
+    pool: str
+    version: int = Field(description="Of the pool's stream.")
+    capacity: int
+    declared: bool = Field(description="False as long as nobody has set the capacity: then it is 1.")
+    declared_by: str
+    used: int = Field(description="The weight of all places held.")
+    holders: int
+    waiting: int
+    as_of: Time
+
+
+class Pools(_Shape):
+    pools: list[Pool]
+    cursor: str
+
+
+class HeldPlace(_Shape):
+    run: str
+    job: str
+    attempt: int
+    weight: int
+    since: Time
+
+
+class AwaitedPlace(HeldPlace):
+    priority: int
+    expected_at: Time | None = Field(
+        description="Going by how long these jobs usually hold their places; null where that is not known."
+    )
+
+
+class HeldPlaces(_Shape):
+    pool: str
+    version: int
+    holders: list[HeldPlace]
+    after: int | None = Field(description="Where the next page begins; null at the end.")
+
+
+class AwaitedPlaces(_Shape):
+    pool: str
+    version: int
+    line: list[AwaitedPlace]
+    after: int | None = Field(description="Where the next page begins; null at the end.")
+
+
 class Commits(_Shape):
     commits: list[Commit]
     after: int = Field(description="Where the next page begins; the same as asked for when nothing has happened since.")

@@ -63,7 +63,7 @@ def document() -> Object:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": name} for name in ("engine", "workflows", "calendars", "runs", "backfills", "bulk")],
+        "tags": [{"name": name} for name in ("engine", "workflows", "calendars", "runs", "backfills", "bulk", "pools")],
         "paths": _paths(reference),
         "components": {
             "responses": {
@@ -115,7 +115,7 @@ def _operation(route: Route, reference: dict[Any, Object]) -> Object:
         "summary": route.summary,
         "tags": [
             first
-            if first in ("workflows", "calendars", "runs", "backfills", "bulk")
+            if first in ("workflows", "calendars", "runs", "backfills", "bulk", "pools")
             else "workflows"
             if first == "plan"
             else "engine"
@@ -313,6 +313,8 @@ _NAMED = {
     "listRuns": {"run": "/runs/0/run"},
     "requestBackfill": {"backfill": "/backfill"},
     "listBackfills": {"backfill": "/backfills/0/backfill"},
+    "setPool": {"pool": "/pool"},
+    "listPools": {"pool": "/pools/0/pool"},
 }
 """Operations whose answers name a workflow or run, and where."""
 _TEXT_HEADER = {"schema": {"type": "string"}}

@@ -41,6 +41,7 @@ from shared.views.objects import (
     workflow_object,
     workflow_row_object,
 )
+from shared.views.pools import holder_objects, line_objects, pool_object
 from shared.views.rows import schedule_text
 
 _DESCRIPTION = Path(__file__).parent / "openapi.json"
@@ -227,7 +228,7 @@ def why_job(call: Call) -> Answer:
 
 
 def _why(call: Call, job: str | None) -> Answer:
-    told = call.queries.why(call.path["run"], job, call.as_of())
+    told = call.queries.why(call.path["run"], job, call.as_of(), names_others=call.sees() is None)
     conditions = [condition_object(one) for one in told.conditions]
     return Answer(
         lambda: {"run": call.path["run"], "job": job, "at": moment(told.at), "conditions": conditions},
@@ -336,6 +337,39 @@ def backfill_instants(call: Call) -> Answer:
 
 def backfill_events(call: Call) -> Answer:
     return _commits(call, backfill_stream(call.backfill().state.backfill))
+
+
+# --- pools ----------------------------------------------------------------------------------------------------------------
+
+# They are shared by workflows of which a caller may see only some, so that they are for those alone who see everything.
+
+
+def pools(call: Call) -> Answer:
+    call.must("read", Resource())
+    found, cursor = call.queries.pools(cursor=call.query.cursor, limit=call.query.limit)
+    return Answer(lambda: {"pools": [pool_object(one.state, one.version) for one in found], "cursor": cursor})
+
+
+def pool(call: Call) -> Answer:
+    call.must("read", Resource())
+    found = call.queries.pool(call.path["pool"])
+    return Answer(lambda: pool_object(found.state, found.version), etag=str(found.version))
+
+
+def pool_holders(call: Call) -> Answer:
+    call.must("read", Resource())
+    found = call.queries.pool(call.path["pool"])
+    page, after = holder_objects(found.state, after=call.query.after, limit=call.query.limit)
+    about = {"pool": found.state.name, "version": found.version}
+    return Answer(lambda: {**about, "holders": page, "after": after})
+
+
+def pool_line(call: Call) -> Answer:
+    call.must("read", Resource())
+    found = call.queries.pool(call.path["pool"])
+    page, after = line_objects(found.state, call.service.now(), after=call.query.after, limit=call.query.limit)
+    about = {"pool": found.state.name, "version": found.version}
+    return Answer(lambda: {**about, "line": page, "after": after})
 
 
 # --- files ----------------------------------------------------------------------------------------------------------------

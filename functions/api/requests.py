@@ -16,6 +16,7 @@ from shared.ids import NAME_PATTERN
 from shared.ports import GIVEN_FILE_BYTES_MAX, SCANNED_MAX
 from shared.usecases.bulk import RUNS_MAX
 from shared.usecases.queries import INSTANTS_MAX
+from shared.workflow.document import POOL_CAPACITY_MAX
 from shared.workflow.nearest import Nearest, shown
 from shared.workflow.syntax import PROBLEMS_MAX, bounded, parse, path_of
 
@@ -114,6 +115,11 @@ class PageOfInstants(_Query):
     limit: Limit = 50
 
 
+class PageOfPlaces(_Query):
+    after: int = Field(0, ge=0, le=1_000_000, description="Where the page begins, as the page before told.")
+    limit: Limit = 50
+
+
 class PageOfJobs(AtAMoment):
     after: str = Field("", max_length=64, description="The last job of the page before; empty for the first page.")
     limit: Limit = 50
@@ -169,6 +175,10 @@ class Because(_Body):
 
 class NoBody(_Body):
     pass
+
+
+class SetPool(_Body):
+    capacity: int = Field(ge=0, le=POOL_CAPACITY_MAX, description="Of all places together; 0 closes the pool.")
 
 
 class Rollback(_Body):

@@ -25,6 +25,7 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
         "A backfill's id.",
     ),
     "trigger": ({"type": "string", "pattern": NAME_PATTERN}, "A trigger's name in the document."),
+    "pool": ({"type": "string", "pattern": NAME_PATTERN}, "A pool's name."),
     "job": ({"type": "string", "pattern": NAME_PATTERN}, "A job's name in the document."),
     "version": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "A version of the workflow's document."),
     "digest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a file."),
@@ -74,6 +75,7 @@ def _post(path: str, operation: str, summary: str, serve: Callable[[Call], Answe
 _WORKFLOW = "/v1/workflows/{workflow}"
 _RUN = "/v1/runs/{run}"
 _BACKFILL = "/v1/backfills/{backfill}"
+_POOL = "/v1/pools/{pool}"
 _JOB = f"{_RUN}/jobs/{{job}}"
 _ATTEMPT = f"{_JOB}/attempts/{{attempt}}"
 
@@ -364,6 +366,35 @@ ROUTES: tuple[Route, ...] = (
         refusals=(401,),
         open=True,
         signed=True,
+    ),
+    # Pools.
+    _get("/v1/pools", "listPools", "Pools by name", reading.pools, "Pools", query=requests.Page),
+    _get(_POOL, "showPool", "A pool in numbers", reading.pool, "Pool"),
+    Route(
+        "PUT",
+        _POOL,
+        "setPool",
+        "Give a pool its capacity; it need not have been there before",
+        writing.set_pool,
+        {200: "Pool"},
+        body=requests.SetPool,
+        refusals=(404, 409),
+    ),
+    _get(
+        f"{_POOL}/holders",
+        "listHolders",
+        "Who holds its places, longest first",
+        reading.pool_holders,
+        "HeldPlaces",
+        query=requests.PageOfPlaces,
+    ),
+    _get(
+        f"{_POOL}/line",
+        "listLine",
+        "Who waits for its places, in the order of their turns",
+        reading.pool_line,
+        "AwaitedPlaces",
+        query=requests.PageOfPlaces,
     ),
     # Many runs.
     Route(

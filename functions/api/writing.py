@@ -21,6 +21,7 @@ from shared.usecases.queries import FoundRun, is_run
 from shared.usecases.requesting import check_files
 from shared.usecases.triggers import SignedRequest, taken_object
 from shared.views.objects import backfill_object, rehearsal_object, workflow_object
+from shared.views.pools import pool_object
 from shared.workflow.calendar import EXAMPLE, read_calendar
 from shared.workflow.document import Workflow, WorkflowJob
 
@@ -349,6 +350,17 @@ def call_webhook(call: Call) -> Answer:
     if taken is None:
         raise unsigned()
     return Answer(lambda: taken_object(taken))
+
+
+# --- pools ----------------------------------------------------------------------------------------------------------------
+
+
+def set_pool(call: Call) -> Answer:
+    call.must("resize", Resource())
+    name = call.path["pool"]
+    call.control.set_pool(name, call.body.capacity, by=call.by)
+    found = call.queries.pool(name)
+    return Answer(lambda: pool_object(found.state, found.version))
 
 
 # --- many runs ------------------------------------------------------------------------------------------------------------

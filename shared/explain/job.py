@@ -59,14 +59,15 @@ def why_job(
     workflow: WorkflowState | None = None,
     pools: Mapping[PoolName, Pool] = NO_POOLS,
     upstream: Upstream = nothing_known,
+    names_others: bool = True,
 ) -> list[Condition]:
     """Every condition that keeps `job` from running (or, for one that runs or has ended, how it is).
 
-    `pools` are those of `pools_of`. With the workflow's state a pause is mentioned too, though it never holds back a run that exists. Raises `NotFound`.
+    `pools` are those of `pools_of`; `names_others`: whether runs of other workflows may be named. With the workflow's state a pause is mentioned too, though it never holds back a run that exists. Raises `NotFound`.
     """
     if run.find(job) is None:
         raise NotFound(f"the run has no job {job}; it has {names_of(tuple(run.plan.jobs))}")
-    found = Look(run, now, pools, upstream).job(job)
+    found = Look(run, now, pools, upstream, names_others=names_others).job(job)
     if workflow is not None and workflow.pause is not None and not isinstance(run.job(job).phase, Done):
         pause = workflow.pause
         found.append(
@@ -85,9 +86,12 @@ def why_job(
 class Look:
     """One look at a run at one moment; what several conditions need is found out once."""
 
-    def __init__(self, run: Run, now: datetime, pools: Mapping[PoolName, Pool], upstream: Upstream) -> None:
+    def __init__(
+        self, run: Run, now: datetime, pools: Mapping[PoolName, Pool], upstream: Upstream, *, names_others: bool
+    ) -> None:
         self._upstream = upstream
         self.run = run
+        self._names_others = names_others
         self.now = now
         self._pools = pools
         self._edges_left = EDGES_MAX
@@ -107,7 +111,8 @@ class Look:
                 return self._waiting(name, phase, deep)
             case Wanting():
                 pool = self._pools.get(phase.pool, NoPool())
-                return [waits_in_line(self.run, name, phase, pool, self.now, self._bound(name))]
+                bound = self._bound(name)
+                return [waits_in_line(self.run, name, phase, pool, self.now, bound, names_others=self._names_others)]
             case Ready(pool=None) if (pool_of_job := self.run.plan.jobs[name].pool) is not None:
                 return [waits_to_ask(self.run, name, phase, PoolName(pool_of_job.name), self._bound(name))]
             case Ready():

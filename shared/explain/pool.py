@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from shared.explain.conditions import NAMES_MAX, Condition, count_of, first_of, names_of, time_of
-from shared.ids import JobName, PoolName
+from shared.ids import JobName, PoolName, workflow_of
 from shared.state.pool import NoPool, Place, PoolState
 from shared.state.run import Ready, Run, Wanting
 
@@ -28,8 +28,11 @@ def pools_of(run: Run, job: JobName | None = None) -> list[PoolName]:
     return list(islice(named, POOLS_MAX))
 
 
-def waits_in_line(run: Run, name: JobName, phase: Wanting, pool: Pool, now: datetime, bound: str) -> Condition:
-    """Of a job that asked for a place. `bound`: a sentence of what time will do to it."""
+def waits_in_line(
+    run: Run, name: JobName, phase: Wanting, pool: Pool, now: datetime, bound: str, *, names_others: bool
+) -> Condition:
+    """Of a job that asked for a place. `bound`: a sentence of what time will do to it. `names_others`: whoever asks may know of runs
+    of other workflows."""
     place = Place(run.run, name, phase.attempt, run.round)
     if not isinstance(pool, PoolState) or (place not in pool.awaited and place not in pool.held):
         return Condition(
@@ -48,7 +51,10 @@ def waits_in_line(run: Run, name: JobName, phase: Wanting, pool: Pool, now: date
             since=phase.since,
             clears="when it hears of it, within a minute",
         )
-    holders = [_shown(one) for one in oldest_first(pool)[:NAMES_MAX]]
+    known = [one for one in oldest_first(pool) if names_others or workflow_of(one.run) == run.request.workflow]
+    holders = [_shown(one) for one in known[:NAMES_MAX]]
+    if len(known) < len(pool.held):
+        holders.append(count_of(len(pool.held) - len(known), "job") + " of other workflows")
     weight = pool.weight_of(place)
     text = f"{name} waits for {'a place' if weight == 1 else f'{weight} places'} in the pool {phase.pool}: "
     if pool.capacity == 0:

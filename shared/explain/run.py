@@ -60,15 +60,18 @@ def why_run(
     pools: Mapping[PoolName, Pool] = NO_POOLS,
     exclusion: Exclusion | None = None,
     upstream: Upstream = nothing_known,
+    names_others: bool = True,
 ) -> list[Condition]:
     """Every condition that keeps the run from running, or how it is doing.
 
     `plan` is the workflow's live document. `history`, the workflow's events with the times of their commits, tells of an
     instant that passed why it did not become a run; without it that is said as far as the state knows.
-    `pools` are those of `pools_of`. `exclusion`: the days that the schedule excludes by the calendars of now.
+    `pools` are those of `pools_of`. `exclusion`: the days that the schedule excludes by the calendars of now. `names_others`: whether
+    runs of other workflows may be named.
     """
     if isinstance(run, Run):
-        return [*_existing(run, now, pools, upstream), *part_of_backfill(run)]
+        look = Look(run, now, pools, upstream, names_others=names_others)
+        return [*_existing(run, look), *part_of_backfill(run)]
     name = workflow_of(run_id)
     if not isinstance(workflow, WorkflowState):
         text = f"There is no workflow {name}."
@@ -95,8 +98,7 @@ def why_run(
 # --- a run that exists ------------------------------------------------------------------------------------------------
 
 
-def _existing(run: Run, now: datetime, pools: Mapping[PoolName, Pool], upstream: Upstream) -> list[Condition]:
-    look = Look(run, now, pools, upstream)
+def _existing(run: Run, look: Look) -> list[Condition]:
     if run.outcome is not None:
         return [_finished(run, look)]
     found: list[Condition] = []

@@ -27,6 +27,7 @@ from shared.decide.commands import (
     RequestBackfill,
     ResumeBackfill,
     ResumeWorkflow,
+    SetCapacity,
     UnregisterWorkflow,
 )
 from shared.errors import InvalidInput, NotFound, Problem, Rejected
@@ -35,6 +36,7 @@ from shared.ids import (
     BackfillId,
     Digest,
     JobName,
+    PoolName,
     RunId,
     WorkflowName,
     backfill_stream,
@@ -46,6 +48,7 @@ from shared.ids import (
     is_name,
     keyed_backfill,
     keyed_run,
+    pool_stream,
     run_stream,
     scheduled_instant,
     workflow_of,
@@ -183,6 +186,15 @@ class Control:
         if not isinstance(state, WorkflowState) or state.live is None:
             return None
         return self._transact.loader.plans(state.live.document).workflow
+
+    def set_pool(self, pool: str, capacity: int, *, by: str) -> bool:
+        """Give a pool its capacity; whether that was another than before. `InvalidInput`."""
+        if not is_name(pool):
+            raise InvalidInput(
+                [Problem("pool", f"{shown(pool)} is no name", "1 to 64 letters, digits, `_`, `.` and `-`")]
+            )
+        name = PoolName(pool)
+        return bool(self._transact(pool_stream(name), SetCapacity(name, capacity, by), by=by, cause="pools").events)
 
     def live_document(self, workflow: WorkflowName) -> Workflow:
         """`Rejected` when it was unregistered."""

@@ -62,6 +62,7 @@ from shared.usecases.calls import circles
 from shared.usecases.documents import difference, read_document
 from shared.usecases.explaining import upstream_of
 from shared.usecases.loading import Loaded, Loader
+from shared.usecases.pools import FoundPool, find_pool, list_pools
 from shared.usecases.triggers import check_no_ring
 from shared.workflow.document import Workflow
 from shared.workflow.nearest import shown
@@ -286,6 +287,14 @@ class Queries:
         """The newest version; `NotFound`."""
         return find_calendar(self._loader, name)
 
+    # Pools.
+
+    def pools(self, *, cursor: str, limit: int) -> tuple[list[FoundPool], str]:
+        return list_pools(self._events, self._loader, cursor=cursor, limit=limit)
+
+    def pool(self, name: str) -> FoundPool:
+        return find_pool(self._loader, name)
+
     # Runs.
 
     def runs(
@@ -336,7 +345,7 @@ class Queries:
             raise NotFound(f"{run.run} has no job {shown(name)}")
         return JobName(name)
 
-    def why(self, text: str, job: str | None = None, as_of: AsOf | None = None) -> Why:
+    def why(self, text: str, job: str | None = None, as_of: AsOf | None = None, *, names_others: bool = True) -> Why:
         """Every unmet condition of a run, also of one that does not exist (yet), or of one of its jobs."""
         run = self._run_id(text)
         stream, owner = run_stream(run), workflow_stream(workflow_of(run))
@@ -356,7 +365,10 @@ class Queries:
                 state = self._held(run, loaded).run
             named = self.job(state, job)
             pools = self._pools(pools_of(state, named), now if as_of is not None else None)
-            return Why(now, tuple(why_job(state, named, now, workflow=known, pools=pools, upstream=upstream)))
+            conditions = why_job(
+                state, named, now, workflow=known, pools=pools, upstream=upstream, names_others=names_others
+            )
+            return Why(now, tuple(conditions))
         plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
         history = () if isinstance(state, Run) else self._history(owner, now)
         pools = self._pools(pools_of(state), now if as_of is not None else None) if isinstance(state, Run) else {}
@@ -372,6 +384,7 @@ class Queries:
             pools=pools,
             exclusion=exclusion,
             upstream=upstream,
+            names_others=names_others,
         )
         return Why(now, tuple(conditions))
 

@@ -413,6 +413,8 @@ def _check_approval(job: ApprovalJob, path: str) -> Iterator[Problem]:
         kind, colon, role = approver.partition(":")
         if colon and kind == "role" and role not in ROLES:
             yield Problem(f"{path}.by[{place}]", f"`{shown(role)}` is not a role", f"write role: and {listed(ROLES)}")
+    if job.pool is not None:
+        yield Problem(f"{path}.pool", "a decision takes no place", "give `pool` to the jobs that come after it")
     if job.retry != Retry():
         yield Problem(f"{path}.retry", "a decision is not tried again", "remove it; `runfold rerun` asks anew")
     for field in ("queue_minutes", "start_minutes", "total_minutes"):

@@ -222,6 +222,14 @@ def test_branches_run_one_side_and_skip_the_other(home: Home) -> None:
     assert broken.written("call-somebody") == "load ended as failed\n"
 
 
+def test_pools_share_a_capacity_and_the_heavy_job_takes_all_of_it(home: Home) -> None:
+    home.ask("pools", "set", "warehouse", "2")
+    ended = home.run("pools")
+    assert set(ended.statuses.values()) == {"succeeded"}
+    shown = home.ask("pools", "warehouse")
+    assert (shown["capacity"], shown["used"], shown["waiting"]) == (2, 0, 0)
+
+
 def test_files_pass_files_and_values_on_and_save_the_letter(home: Home) -> None:
     ended = home.run("files")
     head, *rows = ended.kept("letter", "letter.txt").splitlines()

@@ -44,6 +44,7 @@ def test_nobody_gets_anything_but_health_and_the_description(api: Api) -> None:
             digest="0" * 64,
             backfill="sales@b1",
             calendar="holidays",
+            pool="warehouse",
         )
         told = api(route.method, path)
         assert told.status == 401, route.path

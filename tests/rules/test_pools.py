@@ -38,6 +38,7 @@ from shared.effects import (
     pending_of_run,
 )
 from shared.errors import InvalidInput
+from shared.explain import pools_of, why_job, why_run
 from shared.ids import CommitId, JobName, PoolName, RunId, StreamName
 from shared.ports import FIRST_HASH
 from shared.state import snapshot
@@ -515,3 +516,46 @@ def test_an_attempt_that_began_without_its_place_is_found() -> None:
     history = tuple((at, tuple(one for one in commit if one.type != "PlaceTaken")) for at, commit in story.history)
     (found, *_) = checked(Story(story.state, story.now, history), f"run#{RUN}")
     assert found == "I5 attempt 1 of load began without a place in its pool"
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def test_why_names_the_pool_its_holders_the_place_in_the_line_and_the_expected_start() -> None:
+    run = given(requested(pooled())).run
+    ours = RequestPlace(POOL, place(), 1, 0, NOON)
+    # It held its place for ten minutes before, and so will it now.
+    line = given_pool(size(1), ask("etl@1"), minutes(10), give_back("etl@1"), ask("etl@2"), ask("etl@3"), ours)
+    (told,) = why_job(run, JobName("load"), NOON, pools={POOL: line.pool})
+    assert told.code == "pool"
+    assert told.holders == ("load of etl@2",)
+    assert told.message == (
+        "load waits for a place in the pool warehouse: 1 of 1 is held by load of etl@2. 1 other stands in the line before it. "
+        "Going by how long these jobs usually take, its turn comes at about 2026-03-02T12:30:00Z."
+    )
+
+
+def test_why_says_when_nothing_is_known_and_names_no_run_that_the_reader_may_not_see() -> None:
+    run = given(requested(pooled())).run
+    line = given_pool(ask("etl@1"), RequestPlace(POOL, place(), 1, 0, NOON))
+    (told,) = why_run(run, RUN, NOON, workflow=None, plan=None, pools={POOL: line.pool}, names_others=False)
+    assert "etl@1" not in str(told)
+    assert "held by 1 job of other workflows" in told.message
+    assert "Nobody has set its capacity, so it is 1." in told.message
+    assert "When its turn comes is not known." in told.message
+
+
+def test_why_says_that_a_pool_is_closed_or_has_not_heard_of_it_or_that_the_run_asks_for_no_more() -> None:
+    run = given(requested(pooled("load"), pooled("next"), parallelism=1)).run
+    assert pools_of(run) == [POOL]
+    closed = given_pool(size(0), RequestPlace(POOL, place(), 1, 0, NOON)).pool
+    (told,) = why_job(run, JobName("load"), NOON, pools={POOL: closed})
+    assert "it is closed" in told.message
+    assert told.clears == "runfold pools set warehouse CAPACITY"
+    (told,) = why_job(run, JobName("load"), NOON)
+    assert "has not heard of it yet" in told.message
+    granted_one = given_pool(RequestPlace(POOL, place(), 1, 0, NOON)).pool
+    (told,) = why_job(run, JobName("load"), NOON, pools={POOL: granted_one})
+    assert "was granted a place" in told.message
+    (told,) = why_job(run, JobName("next"), NOON)
+    assert told.message.startswith("next needs a place in the pool warehouse, and 1 job of this run")
