@@ -71,7 +71,7 @@ def why_run(
     """
     if isinstance(run, Run):
         look = Look(run, now, pools, upstream, names_others=names_others)
-        return [*_existing(run, look), *part_of_backfill(run)]
+        return [*_existing(run, look, upstream), *part_of_backfill(run)]
     name = workflow_of(run_id)
     if not isinstance(workflow, WorkflowState):
         text = f"There is no workflow {name}."
@@ -98,7 +98,7 @@ def why_run(
 # --- a run that exists ------------------------------------------------------------------------------------------------
 
 
-def _existing(run: Run, look: Look) -> list[Condition]:
+def _existing(run: Run, look: Look, upstream: Upstream) -> list[Condition]:
     if run.outcome is not None:
         return [_finished(run, look)]
     found: list[Condition] = []
