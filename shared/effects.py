@@ -178,11 +178,10 @@ class ContinueBackfill:
 
 @dataclass(frozen=True, slots=True)
 class TellBackfill:
-    """A run of a backfill has ended."""
+    """A run of a backfill has ended; how, is read from its stream."""
 
     backfill: BackfillId
     run: RunId
-    outcome: Literal["succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +412,7 @@ def _told_of_the_end(run: Run) -> list[Effect]:
     if run.request.admitted:
         effects.append(TellWorkflow(workflow_of(run.run), run.run, run.outcome))
     if run.request.backfill is not None:
-        effects.append(TellBackfill(run.request.backfill, run.run, run.outcome))
+        effects.append(TellBackfill(run.request.backfill, run.run))
     effects.extend(_told_to_parent(run.run, run.request.parent))
     return effects
 

@@ -38,7 +38,7 @@ class Backfills:
             case ContinueBackfill():
                 self.go_on(effect.backfill)
             case TellBackfill():
-                self._told(effect.backfill, effect.run, effect.outcome)
+                self._heard(effect)
             case CheckBackfill():
                 self.check(effect.backfill)
             case CancelBackfilled():
@@ -115,6 +115,12 @@ class Backfills:
         if found.request.backfill != request.backfill:
             assert request.backfill is not None
             self._told(request.backfill, request.run, "taken")
+
+    def _heard(self, effect: TellBackfill) -> None:
+        """A message is a hint. One from before a restore tells of an end that never was, and the run it tells of goes on."""
+        found = self._transact.current(run_stream(effect.run)).state
+        if isinstance(found, Run) and found.request.backfill == effect.backfill and found.outcome is not None:
+            self._told(effect.backfill, effect.run, found.outcome)
 
     def _told(
         self, backfill: BackfillId, run: RunId, outcome: Literal["succeeded", "failed", "cancelled", "taken"]

@@ -299,6 +299,18 @@ def test_what_cannot_be_asked_for_is_refused_with_every_problem_and_writes_nothi
     assert world.store.position() == before
 
 
+def test_an_end_that_never_was_is_not_believed() -> None:
+    """A message may come from before a restore: it tells of an end that was lost, and the run is active."""
+    world = World({"load": Behaviour(seconds=3_600)})
+    node = Node(world)
+    register()(node)
+    request(2, 1)(node)
+    node.turn()
+    (active,) = backfill_in(world).active
+    node.admission(TellBackfill(keyed_backfill(NIGHTLY, "one"), active))
+    assert list(backfill_in(world).active) == [active]
+
+
 def test_the_same_key_asks_once() -> None:
     world = World()
     node = Node(world)

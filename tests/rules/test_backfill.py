@@ -402,7 +402,7 @@ def test_a_run_is_asked_for_as_its_instant_would_have_been() -> None:
 def test_a_run_tells_its_backfill_of_its_end_and_again_when_that_was_lost() -> None:
     story = given(requested(job("load"), request={"backfill": ID}), report("load", "running", handle="h"))
     story = story.given(report("load", "succeeded", handle="h"))
-    told = [TellBackfill(ID, story.run.run, "succeeded")]
+    told = [TellBackfill(ID, story.run.run)]
     assert effects_of_run(story.run, story.history[-1][1]) == told
     assert pending_of_run(story.run, story.now) == told
 
