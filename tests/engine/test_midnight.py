@@ -52,9 +52,10 @@ class Engine:
         self.admission = Admission(self.transact)
         self.sweep = Sweep(self.transact, world.dues, self.outbox, lambda _: None, now=world.clock, rhythm=rhythm)
 
-    def register(self, number: int, **schedule: object) -> None:
+    def register(self, number: int, *, overlap: str = "allow", **schedule: object) -> None:
         document = {
             "name": f"w-{number:05}",
+            "overlap": overlap,
             "schedule": {"cron": "0 0 * * *", **schedule},
             "jobs": [{"name": "a", "type": "ssm", "host": "h", "commands": ["true"]}],
         }
@@ -129,3 +130,19 @@ def test_jitter_lets_them_begin_over_ten_minutes_and_not_at_once() -> None:
         assert begins[-1] <= timedelta(seconds=600)
         in_a_minute = Counter(int(after.total_seconds()) // 60 for after in begins)
         assert max(in_a_minute.values()) < 120
+
+
+def test_a_tick_that_finds_no_room_for_whose_turn_has_come_asks_for_no_other() -> None:
+    """Fault 60: the sweep comes again, and the end of a run lets in the next; nothing turns in a circle meanwhile."""
+    engine = Engine(TO_THE_SECOND)
+    engine.register(0, cron="*/10 * * * *", starts_per_minute=60, catchup="all", overlap="queue")
+    engine.world.clock.now = MIDNIGHT
+    engine.swept()
+    engine.world.clock.now += timedelta(minutes=10)
+    engine.swept()
+    engine.outbox.waiting.clear()
+    engine.admission(TickWorkflow(WorkflowName("w-00000")))
+    assert not [effect for effect in engine.outbox.waiting if isinstance(effect, TickWorkflow)]
+    state = engine.control.workflow(WorkflowName("w-00000"))
+    assert len(state.holders) == 1
+    assert state.held

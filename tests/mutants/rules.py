@@ -13,7 +13,55 @@ _DISPATCH_RULES = ("tests/rules/test_run_dispatch.py", "tests/rules/test_dispatc
 _CORNERS = "tests/rules/test_corners.py"
 _ADMISSION_RULES = ("tests/rules/test_workflow_admission.py", "tests/rules/test_workflow_admission_walks.py")
 
+_ODD_DAYS = ("tests/rules/test_odd_days.py",)
+
 DECIDE = (
+    Mutant(
+        "excluded-days-caught-up",
+        _INSTANTS,
+        "    if exclusion is None:\n        return schedule.latest(",
+        '    if exclusion is None or rule.catchup == "latest":\n        return schedule.latest(',
+        _ODD_DAYS,
+    ),
+    Mutant(
+        "lateness-without-bound",
+        _INSTANTS,
+        "after = max(after, now - bound - _INSTANT)",
+        "after = max(after, now - 2 * bound - _INSTANT)",
+        _ODD_DAYS,
+    ),
+    Mutant(
+        "outage-ends-at-once",
+        _INSTANTS,
+        "return (at if now - at <= MISFIRE_GRACE else now) + jitter_of",
+        "return at + jitter_of",
+        _ODD_DAYS,
+    ),
+    Mutant(
+        "two-in-one-turn",
+        _WORKFLOW,
+        "next_start_at=turn + spacing)",
+        "next_start_at=turn)",
+        _ODD_DAYS,
+    ),
+    Mutant(
+        "full-queue-loses",
+        _WORKFLOW,
+        'if draft.registered.is_full and rule.catchup == "all":',
+        'if draft.registered.is_full and rule.catchup == "none":',
+        _ODD_DAYS,
+    ),
+    Mutant(
+        "lost-calendar-excludes-nothing",
+        "shared/workflow/days.py",
+        """            if calendar is None:
+                self._lists.append((name, 0, own, None))
+""",
+        """            if calendar is None:
+                continue
+""",
+        _ODD_DAYS,
+    ),
     Mutant(
         "claim-without-second-look",
         _RUN,

@@ -24,6 +24,13 @@ _DISPATCH_RULES = ("tests/rules/test_dispatch.py",)
 
 TRANSACT = (
     Mutant(
+        "tick-without-room-breeds",
+        _TRANSACT,
+        "if any(isinstance(command, Tick) for command in commands):",
+        "if not commands:",
+        ("tests/engine/test_midnight.py",),
+    ),
+    Mutant(
         "due-row-after-commit",
         _TRANSACT,
         """            row, moved = self._lower_due(stream, needed, now, new=record.version == 1)

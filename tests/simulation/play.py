@@ -40,6 +40,7 @@ from tests.simulation.deployment import RESTORE, Deployment
 from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, ssm
 from tests.simulation.models.model import Execution
+from tests.simulation.odd_days import OddDays, untrue_of_odd_days
 from tests.simulation.workload import Workload
 
 HOURS = 3.0
@@ -145,22 +146,29 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         random.seed(seed)
         kernel = Kernel(seed, faults=faults_of(seed) if faults is None else faults)
         workload = Workload(kernel)
+        odd_days = OddDays(kernel, workload, seed)
         older = 0.5 if kernel.random.random() < 0.1 else 0.0
         deployment = Deployment(kernel, workload.behaviour, older_share=older)
+        odd_days.begin(deployment, HOURS)
         workload.begin(deployment, HOURS)
         backfills = Backfills(kernel, workload, seed)
         backfills.begin(deployment, HOURS)
-        _plan_restore(kernel, deployment, workload)
+        _plan_restore(kernel, deployment, workload, odd_days)
         _let_pass(kernel, timedelta(hours=HOURS))
         _tidy(kernel, deployment, workload, backfills)
         return judge(seed, kernel, deployment)
 
 
-def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload) -> None:
+def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload, odd_days: OddDays) -> None:
     restore = kernel.faults.get(RESTORE)
     if restore is not None and restore.begin is not None and restore.end is not None:
         begin = restore.begin
-        kernel.at(restore.end, lambda: deployment.restore(begin, lambda: workload.upload(deployment)))
+
+        def again() -> None:
+            odd_days.upload(deployment)
+            workload.upload(deployment)
+
+        kernel.at(restore.end, lambda: deployment.restore(begin, again))
 
 
 def _let_pass(kernel: Kernel, time: timedelta) -> None:
@@ -234,6 +242,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     found += _untrue(runs, deployment)
     found += untrue_of_backfills(deployment.tables, runs)
     found += _waited_wrongly(runs, Loader(tables.events, plans))
+    found += untrue_of_odd_days(deployment.tables, restored=bool(kernel.injected[RESTORE]))
     found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
     if found:
         raise Violated("\n".join(found[:20]))
