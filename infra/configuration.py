@@ -79,6 +79,8 @@ class Configuration:
     """Buckets from which EMR jobs may take inputs."""
     log_buckets: tuple[str, ...] = ()
     """Buckets that EMR copies output to, so that the API may show it."""
+    awaited_buckets: tuple[str, ...] = ()
+    """Buckets with files that runs may wait for."""
 
     # --- triggers ---------------------------------------------------------------------------------------------------------
     trigger_buckets: tuple[str, ...] = ()

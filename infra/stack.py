@@ -27,7 +27,7 @@ from infra.schedules import Schedules
 from infra.service_function import Service, ServiceFunction, retention
 from infra.set_aside import kept_letters
 from infra.tables import Tables
-from infra.targets import allow_observing_jobs, allow_reading_output, allow_running_jobs
+from infra.targets import allow_looking_for_files, allow_observing_jobs, allow_reading_output, allow_running_jobs
 from infra.trigger_rules import TriggerRules
 from infra.uploads_rule import UploadsRule
 from shared.settings import Settings
@@ -212,6 +212,7 @@ class RunfoldStack(Stack):
 
         # --- targets ------------------------------------------------------------------------------------------------------
         allow_running_jobs(dispatch.role, configuration, clusters, buckets.artifacts)
+        allow_looking_for_files(dispatch.role, configuration)
         buckets.allow_keeping_artifacts(dispatch.role)
         allow_observing_jobs(status.role, configuration, clusters, buckets.artifacts)
         buckets.allow_reading_artifacts(status.role)

@@ -137,6 +137,21 @@ def allow_running_jobs(
         )
 
 
+def allow_looking_for_files(role: iam.IRole, configuration: Configuration) -> None:
+    """For dispatch: whether a file is there that a run waits for."""
+    if not configuration.awaited_buckets:
+        return
+    buckets = [arn("s3", bucket, region="", account="") for bucket in configuration.awaited_buckets]
+    # Who may not list a bucket is not told what is not there yet from what is forbidden.
+    allow(role, "s3:ListBucket", on=buckets)
+    allow(
+        role,
+        "s3:GetObject",
+        on=[f"{bucket}/*" for bucket in buckets],
+        why="Documents name the objects; the deployment names the bucket.",
+    )
+
+
 def allow_reading_output(role: iam.IRole, configuration: Configuration) -> None:
     """For the API: what EMR copied to the buckets that are named for it, and where each cluster and job run puts it."""
     if not configuration.log_buckets:

@@ -24,6 +24,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "running_events": "all",
         "input_buckets": "lake",
         "log_buckets": "emr-output",
+        "awaited_buckets": "landing,lake",
         "ec2_capacity_provider": "hosts",
         "ec2_spot_capacity_provider": "spot-hosts",
         "passed_roles": "arn:aws:iam::123456789012:role/EMR_DefaultRole",
