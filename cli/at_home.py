@@ -454,7 +454,7 @@ class AtHome:
     def attempts(self, run: str, job: str) -> Attempts:
         state = finding.load_run(self._parts, RunId(run)).state
         assert isinstance(state, Run)
-        one = state.jobs[JobName(job)]
+        one = state.job(JobName(job))
         return Attempts(
             tuple(attempt["attempt"] for attempt in attempt_objects(one)),
             tuple(attempt.attempt for attempt in one.attempts),

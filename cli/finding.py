@@ -129,7 +129,7 @@ def load_run(parts: LocalParts, run: RunId, *, version: int | None = None, at: d
 
 def find_job(run: Run, name: str) -> JobName:
     """Raises `NotFound` with the nearest name."""
-    if name in run.plan.jobs:
+    if run.find(JobName(name)) is not None:
         return JobName(name)
     near = Nearest().hint(name, list(run.plan.jobs), f"`runfold show {run.run}` lists them")
     raise NotFound(f"{run.run} has no job {shown(name)}; {near}")

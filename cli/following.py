@@ -90,13 +90,13 @@ class StateWatched:
         self.jobs: Sequence[str] = list(run.plan.jobs)
 
     def job(self, name: str) -> object:
-        return self._run.jobs[JobName(name)]
+        return self._run.job(JobName(name))
 
     def status_of(self, name: str) -> str:
-        return self._run.jobs[JobName(name)].status
+        return self._run.job(JobName(name)).status
 
     def seen(self, name: str) -> SeenJob:
-        state = self._run.jobs[JobName(name)]
+        state = self._run.job(JobName(name))
         phase = state.phase
         started_at, ended_at = job_times(state)
         return SeenJob(

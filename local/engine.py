@@ -296,7 +296,7 @@ class Engine:
             if run.plan.jobs[name].type == "workflow":
                 # No process of this machine, but a run.
                 continue
-            match run.jobs[name].phase:
+            match run.job(name).phase:
                 case Queued(stop=None):
                     # Starting it again finds what it may have begun.
                     pass

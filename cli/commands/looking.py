@@ -187,7 +187,7 @@ def _tell_run(session: Session, run: "Object", now: "datetime", *, past: bool) -
                 str(count) if count else "",
                 Cell(duration(job_took), "" if job_ended_at is not None else "dim"),
                 _exit_code(job),
-                Cell(" ".join(filter(None, (job["reason"], _outputs(job)))), "dim"),
+                Cell(" ".join(filter(None, (job["reason"], _items(job), _outputs(job)))), "dim"),
             )
         )
     terminal.table(
@@ -206,6 +206,21 @@ def _tell_run(session: Session, run: "Object", now: "datetime", *, past: bool) -
         terminal.line("")
         name = run["run"]
         terminal.line(Cell(f"`runfold why {name}` tells why; `runfold rerun {name}` goes on from what failed.", "dim"))
+
+
+def _items(job: "Object") -> str:
+    """The items of a job with `for_each` in a few words: `of 100 items 97 succeeded, 3 failed: load:4, load:17, load:80`."""
+    items = job.get("items")
+    if items is None:
+        return ""
+    counts = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in items["statuses"].items())
+    text = f"of {items['count']:,} items {counts}" if counts else "no items"
+    bad = items["bad"]
+    return text + (f": {', '.join(bad[:ITEMS_SHOWN])}{' …' if len(bad) > ITEMS_SHOWN else ''}" if bad else "")
+
+
+ITEMS_SHOWN = 5
+"""Items that ended badly, named in a table."""
 
 
 def _facts(run: "Object", terminal: "Terminal", now: "datetime") -> Iterator[tuple[str, str]]:

@@ -259,6 +259,14 @@ class Attempt(_Shape):
     round: int | None
 
 
+class Items(_Shape):
+    count: int
+    statuses: dict[str, int] = Field(description="How many are in each.")
+    tolerated: int = Field(description="So many may end badly without failing the job.")
+    max_parallel: int | None
+    bad: list[str] = Field(description="The first of those that ended badly.")
+
+
 class Job(_Shape):
     name: str
     type: Literal["ecs", "emr", "ssm", "workflow", "approval"]
@@ -276,12 +284,21 @@ class Job(_Shape):
     outputs: dict[str, Any] | None
     files: dict[str, str]
     attempts: list[Attempt]
+    items: Items | None = Field(description="Of a job with `for_each`: all its items, in short.")
 
 
 class Jobs(_Shape):
     run: str
     version: int
     jobs: list[Job]
+    after: str = Field(description="Where the next page begins; empty at the end.")
+
+
+class ItemsPage(_Shape):
+    run: str
+    version: int
+    job: str
+    items: list[Job]
     after: str = Field(description="Where the next page begins; empty at the end.")
 
 

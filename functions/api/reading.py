@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from functions.api.requests import PageOfJobs
+from functions.api.requests import PageOfItems, PageOfJobs
 from functions.api.service import Answer, Call, resource_of_run
 from shared.decide.access import Resource
 from shared.errors import InvalidInput, NotFound, Problem
@@ -16,6 +17,7 @@ from shared.ids import (
     StreamName,
     WorkflowName,
     backfill_stream,
+    item_of,
     run_stream,
     workflow_of,
     workflow_stream,
@@ -31,6 +33,7 @@ from shared.views.objects import (
     condition_object,
     instant_objects,
     instant_objects_of,
+    items_of,
     job_object,
     kept_files,
     moment,
@@ -270,6 +273,32 @@ def jobs(call: Call) -> Answer:
 def job(call: Call) -> Answer:
     found, name = _job(call)
     return Answer(lambda: job_object(found.run, name), etag=_etag(found))
+
+
+def items(call: Call) -> Answer:
+    found, name = _job(call)
+    query: PageOfItems = call.query
+    if name not in found.run.fans:
+        raise NotFound(f"{name} in {found.run.run} has no items")
+    start = 0
+    if query.after:
+        after = item_of(call.queries.job(found.run, query.after))
+        if after is None or after[0] != name:
+            raise NotFound(f"{query.after} is no item of {name}")
+        start = after[1] + 1
+    # One more than is shown tells whether there is another page.
+    page = list(islice(items_of(found.run, name, start=start, bad=query.bad), query.limit + 1))
+    following = page[query.limit - 1] if len(page) > query.limit else ""
+    return Answer(
+        lambda: {
+            "run": found.run.run,
+            "version": found.version,
+            "job": name,
+            "items": [job_object(found.run, item) for item in page[: query.limit]],
+            "after": following,
+        },
+        etag=_etag(found),
+    )
 
 
 def attempt(call: Call) -> Answer:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from functions.api.service import WAIT_SECONDS_MAX
 from shared.decide.backfill import ACTIVE_MAX
 from shared.errors import InvalidInput, Problem
-from shared.ids import NAME_PATTERN
+from shared.ids import JOB_PATTERN, NAME_PATTERN
 from shared.ports import GIVEN_FILE_BYTES_MAX, SCANNED_MAX
 from shared.usecases.bulk import RUNS_MAX
 from shared.usecases.queries import INSTANTS_MAX
@@ -49,6 +49,7 @@ def _in_range(at: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_range)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+JobName = Annotated[str, Field(pattern=JOB_PATTERN)]
 Reason = Annotated[str, Field(max_length=REASON_LENGTH_MAX)]
 Cursor = Annotated[
     str,
@@ -122,6 +123,12 @@ class PageOfPlaces(_Query):
 
 class PageOfJobs(AtAMoment):
     after: str = Field("", max_length=64, description="The last job of the page before; empty for the first page.")
+    limit: Limit = 50
+
+
+class PageOfItems(AtAMoment):
+    after: str = Field("", max_length=80, description="The last item of the page before; empty for the first page.")
+    bad: bool = Field(False, description="Only those that ended badly.")
     limit: Limit = 50
 
 
@@ -241,12 +248,12 @@ class SendEvent(_Body):
 
 
 class Cancel(_Body):
-    job: Name | None = Field(None, description="Only this job; the run if it is left out.")
+    job: JobName | None = Field(None, description="Only this job; the run if it is left out.")
     reason: Reason = ""
 
 
 class Rerun(_Body):
-    jobs: tuple[Name, ...] = Field(
+    jobs: tuple[JobName, ...] = Field(
         (), max_length=1_000, description="Again from these on; those that failed if none is named."
     )
     failed: bool = Field(False, description="Also those that failed.")
@@ -255,7 +262,7 @@ class Rerun(_Body):
 
 
 class Mark(_Body):
-    job: Name
+    job: JobName
     outcome: Literal["succeeded", "failed", "skipped"]
     reason: str = Field(min_length=1, max_length=REASON_LENGTH_MAX)
 
@@ -295,7 +302,7 @@ class BulkRerun(_Bulk):
 
 
 class BulkMark(_Bulk):
-    job: Name
+    job: JobName
     outcome: Literal["succeeded", "failed", "skipped"]
     reason: str = Field(min_length=1, max_length=REASON_LENGTH_MAX)
 

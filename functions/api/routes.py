@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from functions.api import reading, requests, writing
 from functions.api.service import Answer, Call
-from shared.ids import NAME_PATTERN
+from shared.ids import JOB_PATTERN, NAME_PATTERN
 
 Body = type[BaseModel] | Literal["document", "calendar", "file", "event"] | None
 
@@ -26,7 +26,7 @@ PARAMETERS: Mapping[str, tuple[dict[str, object], str]] = {
     ),
     "trigger": ({"type": "string", "pattern": NAME_PATTERN}, "A trigger's name in the document."),
     "pool": ({"type": "string", "pattern": NAME_PATTERN}, "A pool's name."),
-    "job": ({"type": "string", "pattern": NAME_PATTERN}, "A job's name in the document."),
+    "job": ({"type": "string", "pattern": JOB_PATTERN}, "A job's name in the document, or an item's: `load:17`."),
     "version": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "A version of the workflow's document."),
     "digest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a file."),
     "attempt": ({"type": "integer", "minimum": 1, "maximum": 999_999_999}, "An attempt's number, from 1."),
@@ -255,6 +255,14 @@ ROUTES: tuple[Route, ...] = (
     _post(f"{_RUN}/reject", "rejectJob", "Say no to it, and so fail it", writing.reject, "ActedOn", requests.Decide),
     _get(f"{_RUN}/jobs", "listJobs", "Its jobs, by the page", reading.jobs, "Jobs", query=requests.PageOfJobs),
     _get(_JOB, "showJob", "One job with its attempts", reading.job, "Job", query=requests.AtAMoment),
+    _get(
+        f"{_JOB}/items",
+        "listItems",
+        "The items of a job with `for_each`, by the page",
+        reading.items,
+        "ItemsPage",
+        query=requests.PageOfItems,
+    ),
     _get(f"{_JOB}/why", "whyJob", "Why it is not running", reading.why_job, "Why", query=requests.AtAMoment),
     _get(
         f"{_JOB}/logs",

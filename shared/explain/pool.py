@@ -21,7 +21,7 @@ FORESEEN_MAX = 1_000
 def pools_of(run: Run, job: JobName | None = None) -> list[PoolName]:
     """The pools that must be known to explain the run, or one of its jobs."""
     if job is not None:
-        phase = run.jobs[job].phase
+        phase = run.job(job).phase
         return [phase.pool] if isinstance(phase, Wanting) else []
     waiting = (run.jobs[name].phase for name in run.plan.by_rank if name in run.live)
     named = dict.fromkeys(phase.pool for phase in waiting if isinstance(phase, Wanting))

@@ -341,7 +341,7 @@ class Queries:
 
     def job(self, run: Run, name: str) -> JobName:
         """`NotFound` when the run has no job of that name."""
-        if name not in run.plan.jobs:
+        if run.find(JobName(name)) is None:
             raise NotFound(f"{run.run} has no job {shown(name)}")
         return JobName(name)
 
@@ -449,7 +449,7 @@ class Queries:
         bytes_max: int,
     ) -> Output:
         """A page of what an attempt wrote, by default the newest one's. `NotFound` for an attempt that never was."""
-        state = run.jobs[job]
+        state = run.job(job)
         known = [one.attempt for one in state.attempts]
         if state.is_open:
             known.append(state.phase.attempt)  # type: ignore[union-attr]  # open phases have one
@@ -539,8 +539,8 @@ class Queries:
 
 
 def _log_source(run: Run, job: JobName, attempt: int) -> LogSource:
-    target, phase = run.plan.jobs[job].type, run.jobs[job].phase
-    for one in run.jobs[job].attempts:
+    target, phase = run.plan.jobs[job].type, run.job(job).phase
+    for one in run.job(job).attempts:
         if one.attempt == attempt:
             ended_at = one.ended_at or one.recorded_at
             return LogSource(run.run, job, attempt, target, one.handle, ended_at)
@@ -567,4 +567,4 @@ def as_of_in(text: str) -> AsOf:
 
 
 def _weight(loaded: Loaded) -> int:
-    return 1 + (len(loaded.state.jobs) if isinstance(loaded.state, Run) else 0)
+    return 1 + (len(loaded.state.jobs) + len(loaded.state.items) if isinstance(loaded.state, Run) else 0)

@@ -7,16 +7,18 @@ Pure: from a state to dicts, lists, strings, numbers and None. Fields are only e
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from shared.decide.backfill import Rehearsed
 from shared.explain import Condition
 from shared.explain.backfill import waits_for
-from shared.ids import JobName
+from shared.ids import JobName, item_name
 from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
 from shared.schedule import Instant, OddDay
 from shared.state.backfill import BackfillState
 from shared.state.calendar import CalendarState
+from shared.state.fan import BAD_ITEMS
 from shared.state.run import (
     Asking,
     Attempt,
@@ -177,7 +179,7 @@ def lateness_object(run: Run) -> Object:
 
 def job_object(run: Run, name: JobName) -> Object:
     """A job with all its attempts, the one under way included."""
-    state, job = run.jobs[name], run.plan.jobs[name]
+    state, job = run.job(name), run.plan.jobs[name]
     started_at, ended_at = job_times(state)
     return {
         "name": name,
@@ -196,7 +198,43 @@ def job_object(run: Run, name: JobName) -> Object:
         "outputs": None if state.outputs is None else dict(state.outputs),
         "files": dict(state.files or {}),
         "attempts": attempt_objects(state),
+        "items": items_object(run, name) if name in run.fans else None,
     }
+
+
+def items_object(run: Run, name: JobName) -> Object:
+    """The items of a job with `for_each` in short: how many, how many in each state, and the first of those that ended badly."""
+    fan = run.fans[name]
+    counts = dict(fan.outcomes) | {
+        "under_way": fan.active,
+        "backoff": fan.resting.bit_count(),
+        "ready": fan.todo.bit_count(),
+    }
+    return {
+        "count": fan.count,
+        "statuses": {status: number for status, number in counts.items() if number},
+        "tolerated": fan.tolerated,
+        "max_parallel": fan.max_parallel,
+        "bad": list(islice(items_of(run, name, bad=True), BAD_SHOWN_MAX)),
+    }
+
+
+BAD_SHOWN_MAX = 20
+"""Items that ended badly, named with their job; all of them are had by the page."""
+
+
+def items_of(run: Run, name: JobName, *, start: int = 0, bad: bool = False) -> Iterator[JobName]:
+    """The items of a job in the order of the list, from one on. `bad`: only those that began and ended badly."""
+    fan = run.fans[name]
+    if bad and not fan.bad:
+        return
+    for index in range(start, fan.count):
+        item = item_name(name, index)
+        if bad:
+            state = run.items.get(item)
+            if state is None or state.status not in BAD_ITEMS:
+                continue
+        yield item
 
 
 def _child(state: JobState) -> str | None:

@@ -230,6 +230,23 @@ def test_pools_share_a_capacity_and_the_heavy_job_takes_all_of_it(home: Home) ->
     assert (shown["capacity"], shown["used"], shown["waiting"]) == (2, 0, 0)
 
 
+def test_shops_loads_each_shop_tolerates_the_closed_one_and_reports_on_all(home: Home) -> None:
+    ended = home.run("shops")
+    assert ended.statuses == {"list": "succeeded", "load": "succeeded", "report": "succeeded"}
+    items = ended.jobs["load"]["items"]
+    assert items["statuses"] == {"succeeded": 3, "failed": 1}
+    assert items["bad"] == ["load:2"]
+    assert ended.written("report") == '[{"rows":1},{"rows":2},null,{"rows":4}]\n'
+    assert ended.jobs["report"]["outputs"] == {"shops": 4}
+    run = ended.answer["run"]
+    assert "loading paris" in (home.path / "runs" / run / "load:1" / "1" / "out").read_text()
+    told = home.ask("why", run, "load:2")
+    assert "load:2 failed" in told["conditions"][0]["message"]
+    again = home.ask("rerun", run, "--job", "load:2", "--wait")
+    assert {job["name"]: job["status"] for job in again["jobs"]}["load"] == "succeeded"
+    assert again["jobs"][1]["items"]["statuses"] == {"succeeded": 3, "failed": 1}
+
+
 def test_files_pass_files_and_values_on_and_save_the_letter(home: Home) -> None:
     ended = home.run("files")
     head, *rows = ended.kept("letter", "letter.txt").splitlines()
