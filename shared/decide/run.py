@@ -122,8 +122,12 @@ FLAG_AFTER = timedelta(minutes=10)
 """An unconfirmed stop is flagged this long after its grace period. ECS and EMR confirm within a few minutes."""
 MISSING_AFTER = timedelta(minutes=10)
 """A target that does not know its own handle is believed only after this. ECS is consistent within five minutes."""
-SECOND_LOOK_AFTER = timedelta(seconds=60)
-"""Between the two looks that must both find nothing before work is asked for again. EMR and SSM list with delay."""
+LISTED_AFTER = timedelta(seconds=60)
+"""By then what was begun is in the target's lists, its request's way included. EMR and SSM list with delay."""
+CLOCKS_DIFFER_BY = timedelta(minutes=5)
+"""The first look is dated by another process's clock than the second (fault 59)."""
+SECOND_LOOK_AFTER = LISTED_AFTER + CLOCKS_DIFFER_BY
+"""Between the two looks that must both find nothing before work is asked for again."""
 STARTED_WORTH_A_COMMIT = timedelta(seconds=60)
 """Work that runs longer than this gets its start recorded when it is seen, even if nothing else depends on it."""
 TEXT_MAX = 1_000

@@ -108,8 +108,12 @@ class Dispatch:
             request = self._render(run, effect.job, effect.attempt)
         except TemplateError as error:
             return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", str(error)))]
-        if window is not None and isinstance(phase, Queued) and phase.untaken and not self._may_ask_again(run, effect):
-            return []
+        if window is not None and isinstance(phase, Queued) and phase.untaken:
+            if not self._may_ask_again(run, effect):
+                return []
+            if self._now() - phase.queued_at > timedelta(seconds=window):
+                # To say so took so long that the target may have forgotten the token.
+                return self._after_the_window(run, effect, phase, executor)
         if told := _secret_told(request.body):
             return [(run.run, RecordRefusal(effect.job, effect.attempt, "refused", told))]
         if not executor.takes_token:

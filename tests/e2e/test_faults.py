@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 AFTER_EVERY_POLL = timedelta(minutes=25)
 """By then every kind of target has been asked how an attempt goes, whatever anybody told."""
-AFTER_A_CLAIM = timedelta(minutes=4)
+AFTER_A_CLAIM = timedelta(minutes=8)
 """By then a claim has lapsed, and what was not found then has been missing long enough to be looked for again."""
 AFTER_HANDOVER = timedelta(minutes=15)
 """By then what was handed over and lost is handed over again."""

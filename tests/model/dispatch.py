@@ -11,7 +11,7 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
-from shared.decide.commands import Advance, CancelRun, MarkJob, RecordClaim, RunCommand
+from shared.decide.commands import Advance, AskAgain, CancelRun, MarkJob, RecordClaim, RunCommand
 from shared.effects import AdvanceRun, Effect, ObserveAttempt, StartAttempt, StopAttempt
 from shared.errors import Rejected, TargetRefused, TargetSilent, TargetUnavailable
 from shared.ids import Handle, attempt_token
@@ -387,7 +387,7 @@ class DispatchModel:
                 raise AssertionError(call)
 
     def _claim(self, state: State, slot: int, doing: Paused) -> tuple[State, bool]:
-        command: RecordClaim = self._things[doing.what]
+        command: RecordClaim | AskAgain = self._things[doing.what]
         # It was made when the dispatcher's own clock was at the moment of the decision, some ticks ago.
         moved = _moved(command, doing.elapsed)
         committed = self.stream.commit(state.stream, [moved], repr(moved))
@@ -488,8 +488,9 @@ class DispatchModel:
             def kept(self, name: str) -> Any:
                 return loaded
 
-            def __call__(self, name: str, command: RecordClaim, **more: object) -> None:
-                if not ask("claim", replace(command, request={})):
+            def __call__(self, name: str, command: RecordClaim | AskAgain, **more: object) -> None:
+                # What is asked for is the same whenever it is; without it there are fewer states.
+                if not ask("claim", replace(command, request={}) if isinstance(command, RecordClaim) else command):
                     raise Rejected("somebody else was faster")
 
         class Target:

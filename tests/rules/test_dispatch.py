@@ -378,6 +378,15 @@ def test_what_may_have_been_taken_before_the_target_went_away_is_looked_for() ->
     assert isinstance(world.look(SECOND_LOOK_AFTER, status="missing"), Backoff)
 
 
+def test_a_look_by_a_clock_that_is_five_minutes_ahead_is_no_second_look() -> None:  # fault 59
+    world = World()
+    world.in_doubt()
+    assert isinstance(world.look(timedelta(minutes=5, seconds=15), status="missing"), Doubted)
+    assert len(world.target.started) == 1
+    world.look(SECOND_LOOK_AFTER, status="missing")
+    assert len(world.target.started) == 2
+
+
 def test_a_look_that_comes_when_the_target_may_have_forgotten_proves_nothing() -> None:  # fault 9
     world = World(takes_token=True)
     world.target.token_seconds = 3000.0

@@ -189,7 +189,7 @@ def test_a_look_ends_nothing_that_may_have_begun_to_show_since() -> None:
     """The process that looked was held up between its look and its commit."""
     story = one_job().given(claim("load", send_before=SOON), RecordSilence(LOAD, 1, "timed out"), CancelRun("ada"))
     looked_at = story.now + SECOND_LOOK_AFTER
-    story = story.given(minutes(5))
+    story = story.given(minutes(10))
     story.when(RecordReport(LOAD, 1, "missing", looked_at=looked_at - seconds(1))).then_nothing()
     ended = story.done(RecordReport(LOAD, 1, "missing", looked_at=looked_at))[0]
     assert ended.run.outcome == "cancelled"
