@@ -34,11 +34,13 @@ from shared.usecases.dispatch import Dispatch
 from shared.usecases.rebuild import rebuild
 from shared.usecases.transact import Transact
 from shared.usecases.work import Work
+from shared.workflow.notices import CHANNELS
 from shared.workflow.timing import Schedule
 from tests.engine.fakes import derived
 from tests.simulation.kernel import BEGIN, Crash, Kernel, Turns
 from tests.simulation.models.ecs import Ecs
 from tests.simulation.models.emr import Emr
+from tests.simulation.models.mail import Mail
 from tests.simulation.models.model import Behaviour, Client, Ledger
 from tests.simulation.models.ssm import Ssm
 from tests.simulation.queues import EffectsPort, Queue, Rules, TableStream
@@ -103,7 +105,10 @@ class Sandbox(Aws):
             ),
             "dues": Port(kernel, "dues", DuesPort(tables), methods=("get", "lower", "raise_to", "remove", "due")),
             "views": Port(
-                kernel, "views", tables.views, methods=("put_run", "get_run", "put_workflow", "put_backfill")
+                kernel,
+                "views",
+                tables.views,
+                methods=("put_run", "get_run", "put_workflow", "put_notices", "runs", "put_backfill"),
             ),
             "documents": Port(kernel, "documents", tables.documents, methods=("put", "get")),
             "snapshots": Port(kernel, "snapshots", tables.snapshots, methods=("put", "get")),
@@ -154,12 +159,13 @@ class Sandbox(Aws):
         restored = deployment.restored_from is not None
         vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name, restored=restored)
         vars(self.dispatch)["_claiming"] = Turns(kernel)
+        vars(self)["couriers"] = dict.fromkeys(CHANNELS, deployment.mail)
         vars(self)["work"] = Work(
             self.transact,
             self.dispatch,
             self.admission,
             self.waits,
-            deliver=lambda _: None,
+            deliver=self._deliver,
             side_by_side=kernel.side_by_side,
         )
         self.handle = self._handler(function)
@@ -262,6 +268,7 @@ class Deployment:
         """`older_share` of the sandboxes belong to an older release."""
         self.kernel = kernel
         self.tables = Tables(kernel)
+        self.mail = Mail(kernel)
         self.ledger = Ledger()
         self.skewed = "clocks differ" in kernel.faults
         self.older_share = older_share

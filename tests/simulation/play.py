@@ -21,6 +21,8 @@ from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, Ta
 from shared.events import (
     AttemptQueued,
     JobSettled,
+    NoticeSent,
+    NoticesPlanned,
     RunCancelRequested,
     RunReopened,
     WaitBegun,
@@ -30,6 +32,7 @@ from shared.events import (
 )
 from shared.ids import JobName, RunId, Token, attempt_token, kind_of, run_stream
 from shared.ports import Record
+from shared.state.notices import NoticeLog
 from shared.state.run import Done, Run
 from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
@@ -38,7 +41,7 @@ from tests.engine.fakes import derived
 from tests.simulation.backfills import Backfills, untrue_of_backfills
 from tests.simulation.deployment import RESTORE, Deployment
 from tests.simulation.kernel import BEGIN, Fault, Kernel
-from tests.simulation.models import ecs, emr, ssm
+from tests.simulation.models import ecs, emr, mail, ssm
 from tests.simulation.models.model import Execution
 from tests.simulation.odd_days import OddDays, untrue_of_odd_days
 from tests.simulation.workload import Workload
@@ -127,7 +130,7 @@ def faults_of(seed: int) -> list[Fault]:
     likely = dict(LIKELY)
     for service in ("ecs", "emr", "ssm"):
         likely |= {f"{service} {what}": 0.03 for what in OF_TARGETS}
-    likely |= dict.fromkeys((*ecs.FAULTS, *emr.FAULTS, *ssm.FAULTS), 0.1) | OF_STOPS
+    likely |= dict.fromkeys((*ecs.FAULTS, *emr.FAULTS, *ssm.FAULTS, *mail.FAULTS), 0.1) | OF_STOPS
     chosen = [Fault(name, min(1.0, chance * scale)) for name, chance in likely.items() if rng.random() < share]
     for name, lasts in OUTAGES.items():
         if rng.random() < 0.08:
@@ -243,6 +246,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     found += untrue_of_backfills(deployment.tables, runs)
     found += _waited_wrongly(runs, Loader(tables.events, plans))
     found += untrue_of_odd_days(deployment.tables, restored=bool(kernel.injected[RESTORE]))
+    found += _untold(deployment, restored=bool(kernel.injected[RESTORE]))
     found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
     if found:
         raise Violated("\n".join(found[:20]))
@@ -258,6 +262,16 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     for kind in ("run", "workflow", "document", "backfill"):
         for stream in tables.events.streams(kind):
             played.checked["I9 I11 I13 a commit: chain, cause, no secret"] += len(tables.events.read(stream))
+    for stream in tables.events.streams("notices"):
+        for record in tables.events.read(stream):
+            played.events.update(type(event).__name__ for event in events_in(record.body))
+    played.checked["a notice: planned once, tried until it is over, told as recorded"] += sum(
+        len(event.notices)
+        for stream in tables.events.streams("notices")
+        for record in tables.events.read(stream)
+        for event in events_in(record.body)
+        if isinstance(event, NoticesPlanned)
+    )
     played.checked["I6 a workflow's instants: run, skip or miss"] += len(tables.events.streams("workflow"))
     played.checked["a wait: over when, and as, what it waited for was"] += played.events["WaitBegun"]
     played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
@@ -271,6 +285,25 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
 
 _ALLOWED = (StoreUnavailable, Conflict, TargetSilent, TargetUnavailable, UnknownEvents, NotFound)
 """What may end an invocation: it is repeated, or a sweep follows."""
+
+
+def _untold(deployment: Deployment, *, restored: bool) -> Iterator[str]:
+    """Notices that are not over, or over otherwise than the channel knows; and letters that nobody planned."""
+    post, loader = deployment.mail, Loader(deployment.tables.events, PlanCache(deployment.tables.documents))
+    planned: set[str] = set()
+    for stream in deployment.tables.events.streams("notices"):
+        for record in loader.records(stream):
+            for event in events_in(record.body):
+                if isinstance(event, NoticesPlanned):
+                    planned.update(one.id for one in event.notices)
+                elif isinstance(event, NoticeSent) and not post.taken[event.id]:
+                    yield f"notice {event.id} counts as sent and never arrived"
+        log = loader.load(stream).state
+        assert isinstance(log, NoticeLog)
+        yield from (f"notice {one.notice.id} is not over" for one in log.open)
+    if not restored:
+        # What was told and is not in the history any more was told all the same.
+        yield from (f"notice {name} arrived and nobody planned it" for name in post.taken if name not in planned)
 
 
 def _waited_wrongly(runs: dict[RunId, Run], loader: Loader) -> Iterator[str]:

@@ -90,7 +90,21 @@ class Workload:
             }
         if rng.random() < 0.4:
             document["overlap"] = rng.choice(("skip", "queue", "cancel_running"))
+        if rng.random() < 0.4:
+            document |= self._telling(scheduled="schedule" in document)
         return document
+
+    def _telling(self, *, scheduled: bool) -> dict[str, Any]:
+        """Lateness, and rules of whom to tell of what."""
+        rng = self._random
+        late = {"start_minutes": rng.choice((1, 5)), "expected_minutes": rng.choice((1, 10, 30))}
+        words = ["started", "succeeded", "failed", "recovered", "late", "deadline", "doubt"]
+        words += ["missed"] if scheduled else []
+        rules = [
+            {"on": rng.sample(words, rng.randint(1, 4)), "email": f"team{number}@example.com"}
+            for number in range(rng.randint(1, 3))
+        ]
+        return {"late": late, "deadline": {"minutes": rng.choice((10, 45, 120))}, "notify": rules}
 
     def _waiting_document(self) -> dict[str, Any]:
         """As a whole, or a job of it, it waits for the first workflow, a job of that, or its own run of the hour before."""
