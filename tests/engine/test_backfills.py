@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.effects import ContinueBackfill, Effect, OpenRun, TellBackfill
+from shared.effects import CancelBackfilled, ContinueBackfill, Effect, OpenRun, TellBackfill
 from shared.errors import InvalidInput, NotFound, Rejected
 from shared.events import RunRequested
 from shared.ids import BackfillId, RunId, WorkflowName, backfill_stream, instant_run, keyed_backfill, scheduled_run
@@ -223,27 +223,47 @@ def test_a_cancellation_ends_what_is_active_and_begins_nothing_more() -> None:
     check_invariants(world)
 
 
+def deaf_admissions(world: World, *keys: str) -> None:
+    """Backfills that have let their first runs in, with every message of that lost."""
+    deaf = Node(world, loses=lambda _: True)
+    register()(deaf)
+    for key in keys:
+        request(2, 1, key=key, max_active=2)(deaf)
+        deaf.admission(ContinueBackfill(keyed_backfill(NIGHTLY, key)))
+
+
 def test_a_run_whose_begin_is_still_on_its_way_is_cancelled_all_the_same() -> None:
     """The message that begins it comes after the one that cancels it."""
     world = World()
-    node = Node(world)
-    register()(node)
-    request(2, 1, max_active=2)(node)
-    node.admission(ContinueBackfill(keyed_backfill(NIGHTLY, "one")))
-    begins = [OpenRun(_request_of(world, run)) for run in sorted(backfill_in(world).active)]
+    deaf_admissions(world, "one")
+    backfill = keyed_backfill(NIGHTLY, "one")
+    requests = [_request_of(world, run) for run in sorted(backfill_in(world).active)]
+    node = Node(world, loses=lambda _: True, recovers=False)
     cancel(node)
-    node.turn()
-    for begin in begins:
-        node.admission(begin)
-    drive(world, [], make=lambda _: node, until=settled)
+    for one in requests:
+        node.admission(CancelBackfilled(backfill, one))
+        node.admission(OpenRun(one))
+    assert [run.cancel is not None for run in world.runs().values()] == [True, True]
+    drive(world, [], until=settled)
     assert {run.outcome for run in world.runs().values()} == {"cancelled"}
     assert world.targets.executions == {}
     assert backfill_in(world).cancelled == 2
     check_invariants(world)
 
 
-def _request_of(world: World, run: RunId) -> RunRequested:
-    state = backfill_in(world)
+def test_who_comes_second_hears_at_once_that_the_run_was_taken() -> None:
+    world = World()
+    deaf_admissions(world, "one", "two")
+    node = Node(world, loses=lambda _: True, recovers=False)
+    for key in ("one", "two"):
+        for run in sorted(backfill_in(world, key).active):
+            node.admission(OpenRun(_request_of(world, run, key)))
+    assert len(backfill_in(world, "one").active) == 2
+    assert {one.status for one in backfill_in(world, "two").instants.values()} == {"taken"}
+
+
+def _request_of(world: World, run: RunId, key: str = "one") -> RunRequested:
+    state = backfill_in(world, key)
     return request_of(state, state.active[run].event)
 
 

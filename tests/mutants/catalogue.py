@@ -1,5 +1,6 @@
 """All deliberate bugs."""
 
+from tests.mutants.backfills import BACKFILLS
 from tests.mutants.fan_out import FAN_OUT
 from tests.mutants.mutant import Mutant
 from tests.mutants.rules import DECIDE, STATE
@@ -19,4 +20,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *DOORWAYS,
     *TARGETS,
     *FAN_OUT,
+    *BACKFILLS,
 )

@@ -237,6 +237,7 @@ def test_a_run_is_told_of_the_latest_success_before_its_instant_and_of_no_other(
     story.given(end(2, "failed")).when(looks()).then(begun(3, after_success=1))
     later = given_backfill(asked(previous_success_at=at(20)), looks())
     assert later.events[-1] == begun(2).event(NOON), "what succeeded later is nobody's past"
+    later.given(end(1)).when(looks()).then(begun(3, after_success=1))
 
 
 def test_newest_first_nothing_before_an_instant_is_known_to_have_succeeded() -> None:
