@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.codec import events_in
-from shared.effects import Effect, LookAtWaits, TickWorkflow
+from shared.effects import Effect, LookAtWaits, OpenRun, TickWorkflow
 from shared.events import WaitMet
 from shared.ids import JobName, RunId, WorkflowName, run_stream, scheduled_run, workflow_stream
 from shared.state.run import Run
@@ -313,3 +313,26 @@ def test_so_many_instants_before_by_the_schedule_of_the_other() -> None:
     world = a_world(ingest=Behaviour(3600))
     drive(world, [ingest(schedule=six_hourly), report({"workflow": "ingest", "lag_instants": 1})])
     assert began_at(world, REPORT) == NOON + timedelta(minutes=90)
+
+
+def test_a_run_that_begins_and_ends_between_two_looks_is_not_taken_for_one_that_never_will_be() -> None:
+    """The first look finds no run, the second that the instant was dealt with and is no run under way: by then it is one that ended."""
+    world = a_world(ingest=Behaviour(1))
+    node = drive(world, [ingest(), report()], until=lambda world: len(world.store.streams("workflow")) == 2)
+    world.clock.now = ONE
+    node.admission(TickWorkflow(REPORT))
+    node.admission(OpenRun(next(iter(node.control.workflow(REPORT).holders.values())).request))
+    never = node.waits._never
+
+    def released(world: World) -> bool:
+        state = world.loader().workflow(INGEST)
+        return bool(state.watermark and state.watermark >= ONE and not state.holders)
+
+    def slow(awaited: RunId) -> Any:
+        other = lambda world: Node(world, wakes=False, loses=lambda effect: isinstance(effect, LookAtWaits))  # noqa: E731
+        drive(world, [], make=other, until=released)
+        return never(awaited)
+
+    node.waits._never = slow  # type: ignore[method-assign]
+    node.waits(LookAtWaits(scheduled_run(REPORT, ONE)))
+    assert [wait.ended for wait in run_of(world, REPORT).gates[JobName("")]] == ["met"]

@@ -7,6 +7,7 @@ from tests.mutants.rules import DECIDE, STATE
 from tests.mutants.stores import STORES
 from tests.mutants.targets import TARGETS
 from tests.mutants.usecases import ADMISSION, DISPATCH, DOORWAYS, SWEEP, TRANSACT, VIEWS
+from tests.mutants.waits import WAITS
 
 MUTANTS: tuple[Mutant, ...] = (
     *DECIDE,
@@ -19,6 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *ADMISSION,
     *DOORWAYS,
     *TARGETS,
+    *WAITS,
     *FAN_OUT,
     *BACKFILLS,
 )
