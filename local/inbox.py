@@ -23,6 +23,8 @@ from shared.usecases.calendars import RegisteredCalendar
 logger = logging.getLogger("runfold.inbox")
 
 SUFFIXES = {".json", ".yaml", ".yml"}
+ORDER_TRIES_MAX = 10
+"""Of documents that came together and need each other."""
 FILES_MAX = 10_000
 """Files looked at in the folder."""
 BYTES_MAX = 64 * 1024 * 1024
@@ -58,11 +60,10 @@ class Inbox:
     def scan(self) -> None:
         """Deal with every file as it is now."""
         self._folder.mkdir(exist_ok=True)
-        for number, path in enumerate(sorted(self._folder.iterdir())):
-            if number >= FILES_MAX:
-                logger.error("only the first %d files of %s are looked at", FILES_MAX, self._folder)
-                return
-            self._deal_with(path)
+        paths = sorted(self._folder.iterdir())
+        if len(paths) > FILES_MAX:
+            logger.error("only the first %d files of %s are looked at", FILES_MAX, self._folder)
+        self._deal_with_all(paths[:FILES_MAX])
 
     def read(self) -> None:
         """Deal with the files that changed."""
@@ -74,14 +75,12 @@ class Inbox:
         elif any(event.mask & flags.Q_OVERFLOW for event in events):
             self.scan()
         else:
-            for name in dict.fromkeys(event.name for event in events):
-                self._deal_with(self._folder / name)
+            self._deal_with_all([self._folder / name for name in dict.fromkeys(event.name for event in events)])
 
     def again(self) -> None:
         """Deal with what was put off."""
         put_off, self._put_off = self._put_off, {}
-        for name in put_off:
-            self._deal_with(self._folder / name)
+        self._deal_with_all([self._folder / name for name in put_off])
 
     def _begin_watching(self) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -92,18 +91,34 @@ class Inbox:
             with contextlib.suppress(OSError):
                 self._watch.rm_watch(before)
 
-    def _deal_with(self, path: Path) -> None:
+    def _deal_with_all(self, paths: list[Path]) -> None:
+        """What one of them lacks, a workflow that it waits for or a calendar, may be among the others: then it is tried once more."""
+        refused: dict[Path, InvalidInput] = {}
+        for _ in range(ORDER_TRIES_MAX):
+            before = len(paths)
+            refused = {}
+            for path in paths:
+                if (invalid := self._deal_with(path)) is not None:
+                    refused[path] = invalid
+            paths = list(refused)
+            if not refused or len(refused) == before:
+                break
+        for path, invalid in refused.items():
+            self._metrics.documents_rejected += 1
+            logger.error("%s is not registered: %s", path.name, invalid)
+
+    def _deal_with(self, path: Path) -> InvalidInput | None:
+        """What is wrong with the document, if anything is."""
         if path.suffix not in SUFFIXES or path.name.startswith("."):
-            return
+            return None
         if path.name != _told(path):
             # Its stream is named after it, and the name of a stream is text.
             logger.error("%s is not registered: its name is not UTF-8 (rename it)", _told(path))
-            return
+            return None
         try:
             self._register(path)
         except InvalidInput as invalid:
-            self._metrics.documents_rejected += 1
-            logger.error("%s is not registered: %s", path.name, invalid)
+            return invalid
         except (StoreUnavailable, Conflict) as error:
             self._put_off[path.name] = None
             logger.error("%s is not registered for now: %s", path.name, error)
@@ -111,6 +126,7 @@ class Inbox:
             logger.error("%s is not registered: %s", path.name, error)
         except OSError as error:
             logger.error("%s cannot be read: %s", path.name, error.strerror)
+        return None
 
     def _register(self, path: Path) -> None:
         control = self._parts.control
@@ -123,7 +139,8 @@ class Inbox:
                 control.upload_removed(path.name, "removed", by="inbox")
             return
         upload = digest_of(data)
-        if known.upload == upload and not known.removed:
+        # What was refused may be right by now: what it lacked may have come.
+        if known.upload == upload and not known.removed and not known.problems:
             return
         registered = control.upload(path.name, upload, data, by="inbox")
         if registered.changed:

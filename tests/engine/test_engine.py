@@ -414,6 +414,19 @@ def test_documents_that_are_dropped_are_registered_bad_ones_refused_and_the_last
     assert live_version(engine) == 2
 
 
+def test_documents_that_need_each_other_are_registered_in_whatever_order_they_lie_in_the_folder(home: Home) -> None:
+    home.make()
+    daily = {"schedule": {"cron": "0 2 * * *"}}
+    for name, needs in (("a", "b"), ("b", "c"), ("c", None), ("d", "nobody")):
+        waits = {"waits_for": [{"workflow": needs}]} if needs else {}
+        (home.workflows / f"{name}.json").write_bytes(document(job("a", "true"), name=name, **daily, **waits))
+    with Engine(home, environment={"PATH": os.environ["PATH"]}) as engine:
+        run_until(engine, lambda: live_version(engine, "a") == 1)
+        assert [live_version(engine, name) for name in "bcd"] == [1, 1, None]
+        assert upload(engine, "d.json").problems
+        assert engine.metrics.documents_rejected == 1
+
+
 def test_what_is_no_file_is_never_waited_for(engine: Engine, home: Home) -> None:
     os.mkfifo(home.workflows / "pipe.json")
     (home.workflows / "directory.json").mkdir()
