@@ -98,6 +98,23 @@ def test_hello_greets_whoever_is_named_whatever_the_name_holds(home: Home) -> No
     assert home.run("hello", name="Ada; echo 'and $HOME'").written("greet") == "Hello, Ada; echo 'and $HOME'!\n"
 
 
+def test_arrivals_takes_in_each_thing_once_whatever_tells_of_it(home: Home, tmp_path: Path) -> None:
+    def told(*event: str) -> Any:
+        (one,) = home.ask("trigger", *event)
+        return one
+
+    first, again = (told("--object", "s3://landing/orders/a.csv") for _ in range(2))
+    assert (first["fate"], again["fate"], again["run"]) == ("started", "known", first["run"])
+    assert home.ask("trigger", "--object", "s3://landing/orders/a.txt") == []
+    order = tmp_path / "order.json"
+    for number, amount in enumerate((101, 102, 3)):
+        detail = {"order": "o-7", "state": "PAID", "amount": amount}
+        order.write_text(json.dumps({"id": str(number), "source": "shop", "detail-type": "Order", "detail": detail}))
+        taken = home.ask("trigger", str(order))
+        assert [one["fate"] for one in taken] == [["started"], ["known"], []][number]
+    assert told("--object", "s3://landing/orders/a.csv")["fate"] == "known"
+
+
 def test_nightly_runs_each_night_in_berlin_also_when_the_clocks_change() -> None:
     workflow = read((EXAMPLES / "nightly.yaml").read_bytes(), name="nightly.yaml")
     assert workflow.schedule is not None

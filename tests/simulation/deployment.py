@@ -18,6 +18,7 @@ from functions.relay.handler import make_handler as relay_handler
 from functions.scheduler.handler import make_handler as scheduler_handler
 from functions.status.handler import make_handler as status_handler
 from functions.telemetry import Handler
+from functions.trigger.handler import make_handler as trigger_handler
 from shared.bootstrap.aws import RHYTHM, Aws
 from shared.errors import InvalidInput, NotFound, Rejected, StoreUnavailable, UnknownEvents
 from shared.executors.aws_events import AwsEvents
@@ -70,6 +71,7 @@ FUNCTIONS = {
     "dispatch": Made(120, 5),
     "status": Made(60, 2),
     "api": Made(29, 8),
+    "trigger": Made(60, 4),
 }
 CLOCKS_DIFFER_BY = timedelta(minutes=5)
 RESTORE = "restore to a point in time"
@@ -108,7 +110,16 @@ class Sandbox(Aws):
                 kernel,
                 "views",
                 tables.views,
-                methods=("put_run", "get_run", "put_workflow", "put_notices", "runs", "put_backfill"),
+                methods=(
+                    "put_run",
+                    "get_run",
+                    "put_workflow",
+                    "put_notices",
+                    "runs",
+                    "put_backfill",
+                    "put_listeners",
+                    "listeners",
+                ),
             ),
             "documents": Port(kernel, "documents", tables.documents, methods=("put", "get")),
             "snapshots": Port(kernel, "snapshots", tables.snapshots, methods=("put", "get")),
@@ -182,6 +193,8 @@ class Sandbox(Aws):
                 return dispatch_handler(self.work, self.effects)
             case "status":
                 return status_handler(self.events, self.work.record, self.effects, side_by_side=self.side_by_side)
+            case "trigger":
+                return trigger_handler(self.triggers)
             case _:
                 return lambda event, _: event["do"](self.control) or {}
 

@@ -44,6 +44,7 @@ from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, mail, ssm
 from tests.simulation.models.model import Execution
 from tests.simulation.odd_days import OddDays, untrue_of_odd_days
+from tests.simulation.triggers import Triggers, untrue_of_triggers
 from tests.simulation.workload import Workload
 
 HOURS = 3.0
@@ -156,10 +157,12 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         workload.begin(deployment, HOURS)
         backfills = Backfills(kernel, workload, seed)
         backfills.begin(deployment, HOURS)
+        triggers = Triggers(kernel, workload, seed)
+        triggers.begin(deployment, HOURS)
         _plan_restore(kernel, deployment, workload, odd_days)
         _let_pass(kernel, timedelta(hours=HOURS))
         _tidy(kernel, deployment, workload, backfills)
-        return judge(seed, kernel, deployment)
+        return judge(seed, kernel, deployment, triggers)
 
 
 def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload, odd_days: OddDays) -> None:
@@ -231,7 +234,7 @@ def runs_of(deployment: Deployment) -> dict[RunId, Run]:
     return found
 
 
-def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
+def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers | None = None) -> Played:
     tables = deployment.tables
     plans = PlanCache(tables.documents)
     found = [
@@ -244,6 +247,8 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
     found += [f"{run} has not ended" for run, state in runs.items() if not state.finished]
     found += _untrue(runs, deployment)
     found += untrue_of_backfills(deployment.tables, runs)
+    if triggers is not None:
+        found += untrue_of_triggers(tables, runs, triggers, restored=deployment.restored_at is not None)
     found += _waited_wrongly(runs, Loader(tables.events, plans))
     found += untrue_of_odd_days(deployment.tables, restored=bool(kernel.injected[RESTORE]))
     found += _untold(deployment, restored=bool(kernel.injected[RESTORE]))
@@ -273,6 +278,8 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment) -> Played:
         if isinstance(event, NoticesPlanned)
     )
     played.checked["I6 a workflow's instants: run, skip or miss"] += len(tables.events.streams("workflow"))
+    by_events = sum(state.request.trigger == "event" for state in runs.values())
+    played.checked["an event: one fate, and at most one run"] += by_events
     played.checked["a wait: over when, and as, what it waited for was"] += played.events["WaitBegun"]
     played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
     played.checked["I14 a rerun: repeats nothing that it kept"] += played.events["RunReopened"]

@@ -28,6 +28,7 @@ WRITES = frozenset(
         "put_run",
         "put_workflow",
         "put_backfill",
+        "put_listeners",
         "remove_run",
         "remove_workflow",
     }
