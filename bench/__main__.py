@@ -1,4 +1,4 @@
-"""`python -m bench [SECTION...]`: prints what was measured, beside what is to be reached. Sections: floors, fold, scale, idle, command."""
+"""`python -m bench [SECTION...]`: prints what was measured, beside what is to be reached. Sections: floors, fold, scale, idle, command, time."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.clock import arithmetic, one_instant
 from bench.engine import drive, fresh_engine, peak_megabytes, register, resident_megabytes
 from bench.floor import Shape, chain, diamonds, fan, floor_seconds
 from local.home import Home, wake
@@ -264,12 +265,19 @@ def _seconds(words: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+def schedules() -> None:
+    """(f) Instants a second, and what a run costs when 100 and 1,000 schedules have the same instant."""
+    arithmetic(console)
+    one_instant(console)
+
+
 SECTIONS: dict[str, Callable[[], None]] = {
     "floors": floors,
     "fold": folding,
     "scale": scale,
     "idle": idle,
     "command": command,
+    "time": schedules,
 }
 
 
