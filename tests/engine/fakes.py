@@ -12,13 +12,18 @@ from typing import Any
 from local.queue import MemoryQueue
 from shared.decide.commands import Advance, RunCommand
 from shared.effects import (
+    AdvancePool,
     AdvanceRun,
+    AskForPlace,
+    CheckPlaces,
     DeliverNotice,
     Effect,
+    GiveBackPlace,
     LookAtWaits,
     ObserveAttempt,
     StartAttempt,
     StopAttempt,
+    TellOfPlace,
     TellParent,
 )
 from shared.errors import CorruptStream, TargetRefused, TargetUnavailable, UnknownEvents
@@ -34,6 +39,7 @@ from shared.usecases.control import Control
 from shared.usecases.dispatch import Dispatch, Learnt
 from shared.usecases.loading import Loaded, Loader, PlanCache
 from shared.usecases.notices import Notices
+from shared.usecases.places import Places
 from shared.usecases.sweep import Sweep, pending_and_due
 from shared.usecases.transact import Transact
 from shared.usecases.verify import Derive, verify
@@ -317,6 +323,7 @@ class Node:
             self.transact, {"ecs": targets, "emr": targets, "ssm": targets}, now=world.clock, claimer=world.new_id()
         )
         self.admission = Admission(self.transact)
+        self.places = Places(self.transact)
         waiters = Breaking(world.waiters, points, ("add", "remove"))
         self.waits = Waits(self.transact, waiters, world.files, now=world.clock)
         self.wake = Wake(waiters, effects)
@@ -379,6 +386,11 @@ class Node:
                 self.waits(effect)
             case DeliverNotice():
                 self.notices.deliver(effect)
+            case CheckPlaces(pool=pool):
+                self.places.check(pool)
+            case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool():
+                for _, carry_out in self.places.tasks([effect]):
+                    carry_out()
             case _:
                 self.admission(effect)
 

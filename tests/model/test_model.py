@@ -247,7 +247,7 @@ def _lets_newcomers_in_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forgets_the_missed(patch: pytest.MonkeyPatch) -> None:
-    from shared.decide.workflow import ToMiss, verdicts
+    from shared.decide.instants import ToMiss, verdicts
 
     patch.setattr(
         f"{WORKFLOW}.verdicts", lambda *given: (one for one in verdicts(*given) if not isinstance(one, ToMiss))

@@ -80,7 +80,7 @@ class World:
         kinds = dict.fromkeys(("ecs", "emr", "ssm"), self.hosts)
         self.dispatch = Dispatch(self.transact, kinds, now=lambda: self.now, claimer="one")
         waits = Waits(self.transact, MemoryWaiters(), LocalFiles(), now=lambda: self.now)
-        self.work = Work(self.transact, self.dispatch, Admission(self.transact), waits)
+        self.work = Work(self.transact, self.dispatch, Admission(self.transact), waits, deliver=lambda _: None)
         self.control = Control(self.transact, self.documents, new_id=new_id)
 
     def send(self, effects: Any, *, delay_seconds: float = 0) -> None:
