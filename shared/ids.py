@@ -133,6 +133,15 @@ def instant_run(workflow: WorkflowName, at: datetime, number: int) -> RunId:
     return first if number == 1 else RunId(f"{first}.{number}")
 
 
+def following_run(run: RunId) -> RunId | None:
+    """The next run of the same instant; None for a run of no instant."""
+    first, _, number = run.partition("Z.")
+    at = scheduled_instant(RunId(f"{first}Z" if number else run))
+    if at is None or not (number.isdecimal() or not number):
+        return None
+    return instant_run(workflow_of(run), at, int(number or 1) + 1)
+
+
 def keyed_backfill(workflow: WorkflowName, key: str) -> BackfillId:
     """The backfill that an idempotency key asks for."""
     return BackfillId(f"{workflow}@b{_short_hash('backfill', workflow, key)[:26].lower()}")

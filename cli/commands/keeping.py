@@ -90,10 +90,28 @@ def _prunable(parts: "LocalParts", before: "datetime", workflow: str | None) -> 
                 state = parts.loader.load(workflow_stream(row.workflow)).state
                 holders[row.workflow] = frozenset(state.holders if isinstance(state, WorkflowState) else ())
             # Its workflow has not heard of its end: a command about it is still on its way.
-            if row.run not in holders[row.workflow]:
+            if row.run not in holders[row.workflow] and not _is_counted(parts, row):
                 yield row
         if not cursor:
             return
+
+
+def _is_counted(parts: "LocalParts", row: "RunRow") -> bool:
+    """Whether a backfill has not heard of its end, or counts on it: the runs of an instant are numbered without a gap."""
+    from shared.ids import backfill_stream, following_run, run_stream
+    from shared.state.backfill import BackfillState
+    from shared.state.run import Run
+
+    following = following_run(row.run)
+    if following is not None and parts.store.read(run_stream(following), limit=1):
+        return True
+    if row.trigger != "backfill":
+        return False
+    run = parts.loader.load(run_stream(row.run)).state
+    if not isinstance(run, Run) or run.request.backfill is None:
+        return False
+    backfill = parts.loader.load(backfill_stream(run.request.backfill)).state
+    return isinstance(backfill, BackfillState) and row.run in backfill.active
 
 
 def _forget(session: Session, parts: "LocalParts", run: "RunId") -> str:

@@ -110,6 +110,16 @@ def test_who_waits_sees_it_to_its_end(nightly: Runfold) -> None:
     assert "equal" in nightly.good("rebuild", "--dry-run").out
 
 
+def test_prune_keeps_what_later_runs_of_an_instant_are_numbered_by(nightly: Runfold) -> None:
+    day = ("--from", "2026-01-01", "--until", "2026-01-02", "--wait")
+    with nightly.engine():
+        for words in ((), ("--which", "all")):
+            assert nightly.process("backfill", "nightly", *day, *words).code == 0
+    first, second = "nightly@2026-01-01T02:00:00Z", "nightly@2026-01-01T02:00:00Z.2"
+    assert nightly.good("prune", "--older-than", "0s", "--json").json["pruned"] == [second]
+    assert nightly.good("prune", "--older-than", "0s", "--json").json["pruned"] == [first]
+
+
 def test_who_waits_without_an_engine_is_told_to_try_again(nightly: Runfold) -> None:
     waited = nightly("backfill", "nightly", *JANUARY, "--wait")
     assert (waited.code, "runfold up" in waited.err) == (75, True)

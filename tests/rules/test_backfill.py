@@ -48,6 +48,7 @@ from shared.events import (
 from shared.ids import (
     BackfillId,
     RunId,
+    following_run,
     fresh_backfill,
     instant_run,
     keyed_backfill,
@@ -461,6 +462,13 @@ def test_the_runs_of_an_instant_are_numbered_and_the_first_is_the_schedules_own(
     assert run(1, 2) == "nightly@2026-02-01T13:00:00Z.2"
     assert scheduled_instant(run(1)) == at(1)
     assert workflow_of(run(1, 2)) == WORKFLOW
+
+
+def test_the_next_run_of_an_instant_is_known_by_the_one_before() -> None:
+    assert following_run(run(1)) == run(1, 2)
+    assert following_run(run(1, 9)) == run(1, 10)
+    for other in ("nightly@k1", "nightly@2026-02-01T13:00:00Z.x", "nightly@2026-02-01T13:00:00Z.²"):
+        assert following_run(RunId(other)) is None
 
 
 def test_a_backfill_is_named_for_its_workflow_and_the_same_key_names_the_same() -> None:
