@@ -20,6 +20,7 @@ from shared.codec import events_in
 from shared.errors import Conflict, NotFound, StoreUnavailable, TargetSilent, TargetUnavailable, UnknownEvents
 from shared.events import (
     AttemptQueued,
+    Event,
     JobSettled,
     NoticeSent,
     NoticesPlanned,
@@ -44,7 +45,9 @@ from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, mail, ssm
 from tests.simulation.models.model import Execution
 from tests.simulation.odd_days import OddDays, untrue_of_odd_days
+from tests.simulation.stores import Tables
 from tests.simulation.triggers import Triggers, untrue_of_triggers
+from tests.simulation.waiting import Waiting, untrue_of_children, untrue_of_decisions
 from tests.simulation.workload import Workload
 
 HOURS = 3.0
@@ -159,13 +162,17 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         backfills.begin(deployment, HOURS)
         triggers = Triggers(kernel, workload, seed)
         triggers.begin(deployment, HOURS)
-        _plan_restore(kernel, deployment, workload, odd_days)
+        waiting = Waiting(kernel, workload, seed)
+        waiting.begin(deployment, HOURS)
+        _plan_restore(kernel, deployment, workload, odd_days, waiting)
         _let_pass(kernel, timedelta(hours=HOURS))
         _tidy(kernel, deployment, workload, backfills)
         return judge(seed, kernel, deployment, triggers)
 
 
-def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload, odd_days: OddDays) -> None:
+def _plan_restore(
+    kernel: Kernel, deployment: Deployment, workload: Workload, odd_days: OddDays, waiting: Waiting
+) -> None:
     restore = kernel.faults.get(RESTORE)
     if restore is not None and restore.begin is not None and restore.end is not None:
         begin = restore.begin
@@ -173,6 +180,7 @@ def _plan_restore(kernel: Kernel, deployment: Deployment, workload: Workload, od
         def again() -> None:
             odd_days.upload(deployment)
             workload.upload(deployment)
+            waiting.upload(deployment)
 
         kernel.at(restore.end, lambda: deployment.restore(begin, again))
 
@@ -252,6 +260,9 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
     found += _waited_wrongly(runs, Loader(tables.events, plans))
     found += untrue_of_odd_days(deployment.tables, restored=bool(kernel.injected[RESTORE]))
     found += _untold(deployment, restored=bool(kernel.injected[RESTORE]))
+    if deployment.restored_at is None:
+        found += untrue_of_children(runs)
+    found += untrue_of_decisions(_events_of_runs(tables))
     found += [f"a function failed: {error!r}" for error in deployment.errors if not isinstance(error, _ALLOWED)]
     if found:
         raise Violated("\n".join(found[:20]))
@@ -281,6 +292,10 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
     by_events = sum(state.request.trigger == "event" for state in runs.values())
     played.checked["an event: one fate, and at most one run"] += by_events
     played.checked["a wait: over when, and as, what it waited for was"] += played.events["WaitBegun"]
+    played.checked["a child: one run for an attempt, which ended as it did"] += sum(
+        state.request.parent is not None for state in runs.values()
+    )
+    played.checked["a decision: by those who may"] += played.events["JobApproved"] + played.events["JobRejected"]
     played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
     played.checked["I14 a rerun: repeats nothing that it kept"] += played.events["RunReopened"]
     played.attempts = sum(len(job.attempts) for state in runs.values() for job in state.jobs.values())
@@ -288,6 +303,12 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
     played.checked["I1 I2 I3 I4 an attempt: bound once, doubt, end, condition"] += played.attempts
     played.checked["an execution: once, known, and ended as told"] += played.executions
     return played
+
+
+def _events_of_runs(tables: Tables) -> Iterator[Event]:
+    for stream in tables.events.streams("run"):
+        for record in tables.events.read(stream):
+            yield from events_in(record.body)
 
 
 _ALLOWED = (StoreUnavailable, Conflict, TargetSilent, TargetUnavailable, UnknownEvents, NotFound)
@@ -376,6 +397,9 @@ def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
                 yield f"still going on, and nobody knows: {one}"
     for run, state in runs.items():
         for name, job in state.jobs.items():
+            if state.plan.jobs[name].type == "workflow":
+                # Its target is this engine.
+                continue
             for attempt in job.attempts:
                 done = by_token.get(attempt_token(run, name, attempt.attempt), [])
                 if (
