@@ -135,6 +135,35 @@ def test_weekdays_keeps_its_days_off_and_says_why(home: Home) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("verdict", "code"), [("approve", 0), ("reject", 1)])
+def test_release_runs_hello_and_goes_on_as_a_person_decides(home: Home, verdict: str, code: int) -> None:
+    words = ["runfold", "run", "release", "--param", f"name={verdict}", "--key", verdict, "--wait", "--json"]
+    running = subprocess.Popen(words, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = datetime.now(UTC) + timedelta(seconds=SECONDS_MAX)
+        while not (waiting := home.ask("runs", "release", "--attention", "approval")):
+            assert datetime.now(UTC) < deadline
+        run = waiting[0]["run"]
+        (condition,) = [one for one in home.ask("why", run)["conditions"] if one["code"] == "approval"]
+        assert f"{verdict} was greeted. Go on?" in condition["message"]
+        (child,) = home.ask("runs", "--parent", run)
+        assert Ended(home, home.ask("show", child["run"])).written("greet") == f"Hello, {verdict}!\n"
+        home.ask(verdict, run, "go", "--reason", "as it should be")
+        answer, _ = running.communicate(timeout=SECONDS_MAX)
+    finally:
+        running.kill()
+    assert running.returncode == code
+    ended = Ended(home, json.loads(answer))
+    assert [(one["job"], one["run"]) for one in ended.answer["children"]] == [("greet", child["run"])]
+    if verdict == "approve":
+        assert ended.written("announce") == "ada said yes\n"
+        assert ended.statuses["withdraw"] == "skipped"
+    else:
+        assert ended.written("withdraw") == "never mind\n"
+        assert (ended.statuses["go"], ended.statuses["announce"]) == ("failed", "upstream_failed")
+
+
+@pytest.mark.slow
 def test_nightly_covers_the_interval_between_two_instants_when_the_schedule_starts_it(tmp_path: Path) -> None:
     # The same document, every second instead of every night.
     text = (EXAMPLES / "nightly.yaml").read_text()

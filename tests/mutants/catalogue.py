@@ -7,6 +7,7 @@ from tests.mutants.rules import DECIDE, STATE
 from tests.mutants.stores import STORES
 from tests.mutants.targets import TARGETS
 from tests.mutants.usecases import ADMISSION, DISPATCH, DOORWAYS, SWEEP, TRANSACT, VIEWS
+from tests.mutants.waiting import WAITING
 from tests.mutants.waits import WAITS
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -23,4 +24,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *WAITS,
     *FAN_OUT,
     *BACKFILLS,
+    *WAITING,
 )

@@ -141,7 +141,12 @@ def untrue_of_children(runs: dict[RunId, Run]) -> Iterator[str]:
         handle = known.attempts[parent.attempt - 1].handle or ""
         if handle not in ("", str(run)):
             yield f"{run} was started for {parent}, which is {handle}"
-        if not handle and str(run) not in map(str, known.strays or ()) and state.outcome == "succeeded" and state.round == 1:
+        if (
+            not handle
+            and str(run) not in map(str, known.strays or ())
+            and state.outcome == "succeeded"
+            and state.round == 1
+        ):
             yield f"{run} went on to its end for {parent}, which never knew it"
 
 
