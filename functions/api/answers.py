@@ -325,6 +325,15 @@ class Child(_Shape):
     run: str
 
 
+class Lateness(_Shape):
+    """Whether the run is late, or has missed its deadline."""
+
+    deadline_at: Time | None
+    deadline_missed: bool
+    late_since: Time | None
+    late_cause: str | None
+
+
 class Run(_Shape):
     run: str
     workflow: str
@@ -348,6 +357,7 @@ class Run(_Shape):
     round: int
     cancel: Cancelled | None
     held: Held | None
+    lateness: Lateness
     attention: list[str]
     parent: Parent | None = Field(description="The attempt that this run was started for.")
     children: list[Child] = Field(description="Runs that were started for attempts of its jobs.")
