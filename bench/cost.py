@@ -269,7 +269,7 @@ def world(settings: Settings, flow: Flow, *, moto: bool = False) -> World:
             scheduler_handler(box.sweep, lambda box=box: len(box.sweep.refused), box.admission.tick)  # type: ignore[misc]
             for box in boxes["scheduler"]
         ],
-        "relay": [relay_handler(box.reader, box.settle) for box in boxes["relay"]],
+        "relay": [relay_handler(box.reader, box.settle, box.is_awaited) for box in boxes["relay"]],
         "dispatch": [dispatch_handler(box.work, box.effects) for box in boxes["dispatch"]],
         "status": [
             status_handler(box.events, box.work.record, box.effects, side_by_side=side_by_side)

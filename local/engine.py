@@ -156,7 +156,7 @@ class Engine:
         self._dispatch = Dispatch(transact, executors, now=utc_now, claimer=f"engine:{os.getpid()}")
         self._admission = Admission(transact)
         self._waits = Waits(transact, self.parts.waiters, LocalFiles(), now=utc_now)
-        self._wake = Wake(self.parts.waiters, self._queue)
+        self._wake = Wake(self.parts.waiters, self._queue, now=utc_now)
         self._places = Places(transact)
         couriers = channels(settings, environment)
         self._notices = Notices(transact, self.parts.views, couriers, now=utc_now, address=settings.notices.address)

@@ -55,6 +55,8 @@ SDK_TRIES = 4
 
 KEPT_MAX = 2_000
 """Streams whose state a warm function keeps: a run of ten jobs takes some 20 KB."""
+NOBODY_WAITS_FOR = timedelta(minutes=1)
+"""So long it is believed that nobody waits for jobs of a workflow: asking at each end would be a quarter of all reads."""
 RHYTHM = Rhythm(every=timedelta(minutes=12), skew=timedelta(minutes=5))
 """Of all functions: a live run is looked at every twelve minutes, and sooner when time decides something. Functions must not differ in this."""
 
@@ -217,12 +219,11 @@ class Aws:
     def wake(self) -> "Wake":
         from shared.usecases.waits import Wake
 
-        return Wake(self.waiters, self.effects)
+        return Wake(self.waiters, self.effects, now=self.now, believed=NOBODY_WAITS_FOR)
 
     def is_awaited(self, stream: StreamName) -> bool:
         """Whether somebody waits for the end of a job of this run."""
-        run = RunId(subject_of(stream))
-        return kind_of(stream) == "run" and any(waiter.job for waiter in self.waiters.of(workflow_of(run), awaited=run))
+        return kind_of(stream) == "run" and self.wake.is_awaited(workflow_of(RunId(subject_of(stream))))
 
     @cached_property
     def notices(self) -> "Notices":

@@ -37,6 +37,8 @@ from shared.workflow.waiting import WaitFor
 
 WITHIN_MAX = 10
 """Newest instants of a window whose runs are looked at for a success."""
+NOBODY_MAX = 10_000
+"""Workflows of which a process remembers that nobody waited for them."""
 HISTORY_MAX = 1_000
 """Newest commits of a workflow in which the reason is looked for why an instant did not become a run."""
 _SECOND = timedelta(seconds=1)
@@ -46,29 +48,55 @@ _BEGINNING = datetime.fromisoformat("1970-01-02T00:00:00+00:00")
 class Wake:
     """When a stream has moved, has those look again who wait for it."""
 
-    def __init__(self, waiters: Waiters, effects: Effects) -> None:
+    def __init__(
+        self, waiters: Waiters, effects: Effects, *, now: Callable[[], datetime], believed: timedelta = timedelta(0)
+    ) -> None:
+        """`believed`: for so long it need not be asked again whether anybody waits for a workflow, where nobody did, except when a run of it
+        ends. Where each look costs, most workflows have nobody who waits."""
         self._waiters = waiters
         self._effects = effects
+        self._now = now
+        self._believed = believed
+        self._nobody: dict[WorkflowName, datetime] = {}
 
     def __call__(self, loaded: Loaded) -> None:
         match loaded.state:
-            case Run() as run:
+            case Run(finished=True) as run:
                 name = workflow_of(run.run)
+                found = self._of(name, surely=True)
+                if len(found) == PAGE_MAX:
+                    # Those for other instants may have left no room for these.
+                    found = [one for awaited in (run.run, name) for one in self._waiters.of(name, awaited=awaited)]
+                waiters = [one for one in found if one.awaited in (run.run, name)]
+            case Run() as run if run.tally:
                 waiters = [
                     one
-                    for one in self._waiters.of(name, awaited=run.run, limit=PAGE_MAX)
-                    if run.finished or (one.job and _has_ended(run, JobName(one.job)))
+                    for one in self._of(workflow_of(run.run), surely=False)
+                    if one.awaited == run.run and one.job and _has_ended(run, JobName(one.job))
                 ]
-                if run.finished:
-                    waiters += self._waiters.of(name, awaited=name, limit=PAGE_MAX)
             case WorkflowState() as workflow:
-                waiters = [
-                    one for one in self._waiters.of(workflow.name, limit=PAGE_MAX) if _may_be_decided(workflow, one)
-                ]
+                waiters = [one for one in self._of(workflow.name, surely=False) if _may_be_decided(workflow, one)]
             case _:
                 return
         if waiters:
             self._effects.send([LookAtWaits(run) for run in dict.fromkeys(one.run for one in waiters)])
+
+    def is_awaited(self, workflow: WorkflowName) -> bool:
+        """Whether somebody waits for a job of one of its runs."""
+        return any(one.job for one in self._of(workflow, surely=False))
+
+    def _of(self, workflow: WorkflowName, *, surely: bool) -> list[Waiter]:
+        now = self._now()
+        asked_at = self._nobody.get(workflow)
+        if not surely and asked_at is not None and now - asked_at < self._believed:
+            return []
+        found = self._waiters.of(workflow, limit=PAGE_MAX)
+        self._nobody.pop(workflow, None)
+        if not found and self._believed:
+            self._nobody[workflow] = now
+            if len(self._nobody) > NOBODY_MAX:
+                self._nobody.pop(next(iter(self._nobody)))
+        return found
 
 
 def _has_ended(run: Run, job: JobName) -> bool:

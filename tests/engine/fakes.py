@@ -326,7 +326,7 @@ class Node:
         self.places = Places(self.transact)
         waiters = Breaking(world.waiters, points, ("add", "remove"))
         self.waits = Waits(self.transact, waiters, world.files, now=world.clock)
-        self.wake = Wake(waiters, effects)
+        self.wake = Wake(waiters, effects, now=world.clock)
         letters = Breaking(world.letters, points, ("send",))
         couriers = dict.fromkeys(CHANNELS, letters)
         self.notices = Notices(self.transact, world.views, couriers, now=world.clock)

@@ -12,7 +12,9 @@ from shared.codec import events_in
 from shared.effects import Effect, LookAtWaits, OpenRun, TickWorkflow
 from shared.events import WaitMet
 from shared.ids import JobName, RunId, WorkflowName, run_stream, scheduled_run, workflow_stream
+from shared.ports import Waiter
 from shared.state.run import Run
+from shared.usecases.waits import Wake
 from tests.engine.fakes import FOR_EVER, NOON, Behaviour, Node, World, drive
 
 INGEST, REPORT = WorkflowName("ingest"), WorkflowName("report")
@@ -335,4 +337,36 @@ def test_a_run_that_begins_and_ends_between_two_looks_is_not_taken_for_one_that_
 
     node.waits._never = slow  # type: ignore[method-assign]
     node.waits(LookAtWaits(scheduled_run(REPORT, ONE)))
-    assert [wait.ended for wait in run_of(world, REPORT).gates[JobName("")]] == ["met"]
+    (met,) = [
+        event
+        for record in world.store.read(run_stream(scheduled_run(REPORT, ONE)))
+        for event in events_in(record.body)
+        if isinstance(event, WaitMet)
+    ]
+    assert (met.outcome, met.version > 0) == ("succeeded", True)
+
+
+def test_where_nobody_waits_it_is_not_asked_at_every_end_whether_somebody_does() -> None:
+    """A look costs on AWS; the end of a run is always looked at."""
+    world = World({"ingest": Behaviour(60)})
+    node = drive(world, [ingest()])
+    asked: list[WorkflowName] = []
+
+    class Counted:
+        def of(self, workflow: WorkflowName, **_: Any) -> list[Waiter]:
+            asked.append(workflow)
+            return []
+
+    wake = Wake(Counted(), node.queue, now=world.clock, believed=timedelta(minutes=1))  # type: ignore[arg-type]
+    workflow, run = (
+        node.transact.current(stream) for stream in (workflow_stream(INGEST), run_stream(scheduled_run(INGEST, ONE)))
+    )
+    for _ in range(3):
+        wake(workflow)
+        assert not wake.is_awaited(INGEST)
+    assert len(asked) == 1
+    wake(run)
+    assert len(asked) == 2
+    world.clock.now += timedelta(minutes=1)
+    wake(workflow)
+    assert len(asked) == 3
