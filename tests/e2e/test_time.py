@@ -1,7 +1,9 @@
 """Schedules on the deployed engine: bells in EventBridge Scheduler, the sweep of every minute, and instants that are each dealt with
 once whoever comes first."""
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from shared.bootstrap import utc_now
-from shared.ids import RunId
+from shared.codec import events_in
+from shared.events import InstantsExcluded
+from shared.ids import RunId, workflow_stream
 from tests.e2e.deployed import Deployed, is_running
 from tests.e2e.documents import container, script, steps, workflow
 
@@ -107,3 +111,36 @@ def test_a_job_that_takes_too_long_is_stopped_by_the_next_sweep(deployed: Deploy
     (attempt,) = shown["jobs"]["a"]["attempts"]
     assert (shown["status"], attempt["status"], attempt["failure_class"]) == ("failed", "timed_out", "timeout")
     deployed.until(lambda: not is_running(pid), "its process ends")
+
+
+def test_days_off_by_a_shared_calendar_hold_until_the_calendar_changes(deployed: Deployed) -> None:
+    """Every instant is excluded, with the calendar named; then none is, and runs begin as the jitter says."""
+    days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+    off = json.dumps({"calendar": "days-off", "days": days}).encode()
+    deployed.upload(off, key="workflows/days-off.json")
+    deployed.until(lambda: deployed.parts.loader.calendar("days-off").version, "the calendar is there")
+    rule = {"rate": "1 second", "exclude": {"calendars": ["days-off"]}, "jitter_seconds": 1, "starts_per_minute": 1000}
+    name = deployed.register(workflow("rests", container("a", "true"), schedule=rule))
+
+    def excluded() -> list[InstantsExcluded]:
+        records = deployed.parts.store.read(workflow_stream(name))
+        return [one for record in records for one in events_in(record.body) if isinstance(one, InstantsExcluded)]
+
+    def swept(is_so: Callable[[], object]) -> Callable[[], object]:
+        def look() -> object:
+            deployed.sweep()
+            return is_so()
+
+        return look
+
+    deployed.until(swept(excluded), "an instant is excluded")
+    assert {(one.calendar, one.calendar_version) for one in excluded()} == {("days-off", 1)}
+    assert runs_of(deployed, "rests") == []
+    deployed.upload(json.dumps({"calendar": "days-off", "days": []}).encode(), key="workflows/days-off.json")
+    deployed.until(swept(lambda: runs_of(deployed, "rests")), "a run begins")
+    deployed.parts.control.pause(name, by="ann", reason="enough")
+    run = runs_of(deployed, "rests")[0]
+    (shown,) = deployed.ended(run)
+    assert shown["status"] == "succeeded"
+    instants = {one.first_at for one in excluded()} | {one.last_at for one in excluded()}
+    assert datetime.fromisoformat(shown["scheduled_at"]) not in instants
