@@ -15,6 +15,8 @@ from shared.errors import InvalidInput, Problem
 
 _STAGE = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _ROLE_PATH = re.compile(r"/([\x21-\x7e]+/)+")
+_ADDRESS = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,190}")
+_SECRET = re.compile(r"arn:aws[a-z-]*:(secretsmanager:[^:*]+:\d+:secret:[^*]+|ssm:[^:*]+:\d+:parameter/[^*]+)")
 _GRANT = re.compile(r"(viewer|operator|author|admin)(:(workflow|tag)=[^\s,\[\]]{1,256})?")
 _SECRET = re.compile(
     r"arn:aws[a-z-]*:(secretsmanager:[^:*]+:[0-9]{12}:secret:|ssm:[^:*]+:[0-9]{12}:parameter/)[^\s*]+\*?"
@@ -89,6 +91,18 @@ class Configuration:
     """A queue whose messages may start runs. It is polled, which costs a little even while nothing runs."""
     webhook_secrets: tuple[str, ...] = ()
     """ARNs of the secrets that webhooks are signed with, in Secrets Manager or Parameter Store; the API may read these and no others."""
+
+    # --- telling people ---------------------------------------------------------------------------------------------------
+    notices_sender: str = ""
+    """The address that mail comes from; of an identity that SES has verified in this account and region."""
+    notices_topics: tuple[str, ...] = ()
+    """ARNs of the SNS topics that notices may be published to."""
+    notices_secrets: tuple[str, ...] = ()
+    """ARNs of the secrets, and SSM parameters, that webhooks are signed with."""
+    notices_private: bool = False
+    """Whether webhooks may lead to addresses that are not public."""
+    notices_address: str = ""
+    """Where the API answers, for links in notices."""
 
     # --- flow -------------------------------------------------------------------------------------------------------------
     effects_concurrency: int = 5
@@ -170,6 +184,19 @@ class Configuration:
         if bad := [arn for arn, words in self.iam_grants.items() if not isinstance(words, str) or not _grants(words)]:
             hint = 'use {"arn:aws:sts::*:assumed-role/oncall/*": "operator:tag=sales viewer"}'
             problems.append(Problem("iam_grants", f"{', '.join(bad)} is given what is no grant", hint))
+        if self.notices_sender and not _ADDRESS.fullmatch(self.notices_sender):
+            problems.append(
+                Problem("notices_sender", f"{self.notices_sender!r} is no address", "use runfold@example.com")
+            )
+        if any(not topic.startswith("arn:") or ":sns:" not in topic or "*" in topic for topic in self.notices_topics):
+            problems.append(Problem("notices_topics", "not every entry is the ARN of one topic", "give whole ARNs"))
+        if any(not _SECRET.fullmatch(secret) for secret in self.notices_secrets):
+            hint = "give whole ARNs of secrets or SSM parameters"
+            problems.append(Problem("notices_secrets", "not every entry is the ARN of one secret", hint))
+        if self.notices_address and not self.notices_address.startswith("https://"):
+            problems.append(
+                Problem("notices_address", f"{self.notices_address!r} is no https address", "use https://…")
+            )
         if self.restored_from and not _is_instant(self.restored_from):
             hint = "write it with its zone: 2026-11-22T02:00:00Z"
             problems.append(Problem("restored_from", f"{self.restored_from!r} is no instant", hint))

@@ -18,6 +18,7 @@ from infra.configuration import Configuration
 from infra.dashboard import Dashboard
 from infra.demo import Demo
 from infra.http_api import HttpApi
+from infra.notices import allow_telling
 from infra.packing import Packages
 from infra.people import People
 from infra.permissions import acknowledge, allow
@@ -210,6 +211,9 @@ class RunfoldStack(Stack):
             relay.role, {"AwsSolutions-IAM5[Resource::*]": "ListStreams, and X-Ray's calls, know no resources."}
         )
 
+        # --- telling people -----------------------------------------------------------------------------------------------
+        allow_telling(dispatch.role, configuration)
+
         # --- targets ------------------------------------------------------------------------------------------------------
         allow_running_jobs(dispatch.role, configuration, clusters, buckets.artifacts)
         allow_looking_for_files(dispatch.role, configuration)
@@ -341,6 +345,9 @@ def _settings(configuration: Configuration, demo: Demo | None, made: Settings) -
         emr_serverless_role_arn=configuration.emr_serverless_role_arn,
         files_image=configuration.files_image,
         restored_from=configuration.restored_from,
+        notices_sender=configuration.notices_sender,
+        notices_private="true" if configuration.notices_private else "",
+        notices_address=configuration.notices_address,
         hosts=json.dumps(configuration.hosts, sort_keys=True) if configuration.hosts else "",
         cors_origins=",".join(configuration.cors_origins),
         grants_claim=configuration.grants_claim,

@@ -39,6 +39,7 @@ from shared.effects import (
     GiveBackPlace,
     LookAtWaits,
     ObserveAttempt,
+    PlanNoticesOf,
     StartAttempt,
     StopAttempt,
     TellOfPlace,
@@ -462,7 +463,7 @@ class Engine:
                 self._dirty[run_stream(run)] = None
             case LookAtWaits():
                 self._dirty[self._waits(effect)] = None
-            case StartAttempt() | StopAttempt() | ObserveAttempt() | TellParent() | DeliverNotice():
+            case StartAttempt() | StopAttempt() | ObserveAttempt() | TellParent() | DeliverNotice() | PlanNoticesOf():
                 raise AssertionError("carried out elsewhere")
             case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool() | CheckPlaces():
                 self._dirty.update(dict.fromkeys(self._places(effect)))

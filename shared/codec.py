@@ -173,6 +173,7 @@ _EFFECTS: dict[str, type[Effect]] = {
         effect_types.CheckPlaces,
         effect_types.ContinueBackfill,
         effect_types.DeliverNotice,
+        effect_types.PlanNoticesOf,
         effect_types.GiveBackPlace,
         effect_types.LookAtWaits,
         effect_types.TellBackfill,

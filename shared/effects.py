@@ -250,6 +250,13 @@ _MAY_LEAVE = (AttemptSucceeded, AttemptFailed, AttemptCancelled, JobSettled, Job
 
 
 @dataclass(frozen=True, slots=True)
+class PlanNoticesOf:
+    """Plan what is to be told of a stream, which its follower has seen and may not write."""
+
+    stream: StreamName
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverNotice:
     """Hand a notice to its channel."""
 
@@ -258,7 +265,8 @@ class DeliverNotice:
 
 
 Effect = (
-    DeliverNotice
+    PlanNoticesOf
+    | DeliverNotice
     | StartAttempt
     | StopAttempt
     | ObserveAttempt

@@ -22,7 +22,7 @@ from shared.usecases.transact import Reader, Rhythm, Transact
 from shared.views.derive import derive
 
 if TYPE_CHECKING:
-    from shared.effects import DeliverNotice
+    from shared.effects import DeliverNotice, PlanNoticesOf
     from shared.executors.aws_events import AwsEvents, Told
     from shared.executors.aws_output import CloudWatchLogs, S3Artifacts
     from shared.executors.ecs import EcsExecutor
@@ -231,8 +231,13 @@ class Aws:
 
         return Notices(self.transact, self.views, self.couriers, now=self.now, address=self.settings.notices_address)
 
-    def _deliver(self, effect: "DeliverNotice") -> None:
-        self.notices.deliver(effect)
+    def _deliver(self, effect: "DeliverNotice | PlanNoticesOf") -> None:
+        from shared.effects import PlanNoticesOf
+
+        if isinstance(effect, PlanNoticesOf):
+            self.notices.plan_of(effect)
+        else:
+            self.notices.deliver(effect)
 
     @cached_property
     def couriers(self) -> "Mapping[Channel, Courier]":
@@ -270,12 +275,22 @@ class Aws:
             row = self.views.get_run(loaded.state.run)
             if row is not None and row.version >= loaded.version:
                 # The list may be true and nobody told.
-                self._tell(loaded)
+                self._plan_notices(loaded)
                 return
-        self.settle(loaded)
+        self._settle(loaded)
+        self._plan_notices(loaded)
 
     def settle(self, loaded: Loaded) -> None:
-        """Make views and bells of a stream's newest version true, tell who waits for a run's end, and wake runs that do."""
+        """Make views and bells of a stream's newest version true, tell who waits for a run's end, wake runs that do, and have people
+        told. Writes no history."""
+        self._settle(loaded)
+        # Last: the others must not wait for a stream of notices that cannot be read. Should it be lost, the sweep plans them itself.
+        if self._has_rules(loaded) and self.notices.are_due(loaded):
+            from shared.effects import PlanNoticesOf
+
+            self.effects.send([PlanNoticesOf(loaded.stream)])
+
+    def _settle(self, loaded: Loaded) -> None:
         self._tell_listeners(loaded)
         derive(self.views, loaded.state, loaded.version, self.plans)
         self.loader.keep_snapshot(loaded)
@@ -285,20 +300,17 @@ class Aws:
             schedule = self.plans(live.document).workflow.schedule if live is not None and ringing else None
             self.bells.reconcile(loaded.state.name, schedule)
         self.wake(loaded)
-        # Last: the others must not wait for a stream of notices that cannot be read.
-        self._tell(loaded)
 
-    def _tell(self, loaded: Loaded) -> None:
-        """Plan the notices that follow. Without rules nothing of it is even imported."""
+    def _plan_notices(self, loaded: Loaded) -> None:
+        if self._has_rules(loaded):
+            self.notices.plan(loaded)
+
+    def _has_rules(self, loaded: Loaded) -> bool:
+        """Without rules nothing of notices is even imported."""
         state = loaded.state
         if isinstance(state, WorkflowState):
-            document = self.plans((state.live or state.versions[-1]).document).workflow
-        elif isinstance(state, Run):
-            document = state.plan.workflow
-        else:
-            return
-        if document.notify:
-            self.notices.plan(loaded)
+            return bool(self.plans((state.live or state.versions[-1]).document).workflow.notify)
+        return isinstance(state, Run) and bool(state.plan.workflow.notify)
 
     def _tell_listeners(self, loaded: Loaded) -> None:
         if isinstance(loaded.state, Run) and loaded.state.finished:

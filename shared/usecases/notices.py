@@ -16,7 +16,7 @@ from datetime import datetime
 from shared.codec import events_in
 from shared.decide.commands import NoticeCommand, PlanNotices, RecordNotSent, RecordSent
 from shared.decide.occasions import Carry, notices_of, occasions
-from shared.effects import DeliverNotice
+from shared.effects import DeliverNotice, PlanNoticesOf
 from shared.errors import RunfoldError, TargetRefused
 from shared.events import Notice, RunFinished
 from shared.ids import Digest, RunId, StreamName, kind_of, notices_stream, subject_of, workflow_of
@@ -82,11 +82,21 @@ class Notices:
 
     # --- what is to be told -------------------------------------------------------------------------------------------
 
+    def are_due(self, loaded: Loaded) -> bool:
+        """Whether there is anything to plan. Only reads."""
+        return self._look(loaded, store=False)
+
     def plan(self, loaded: Loaded) -> bool:
         """Plan whatever follows from the stream up to this version and was not planned; whether there was any.
 
         Costs nothing where the document has no rules. Raises `Conflict`, `StoreUnavailable`.
         """
+        return self._look(loaded, store=True)
+
+    def plan_of(self, effect: PlanNoticesOf) -> None:
+        self.plan(self._transact.current(effect.stream))
+
+    def _look(self, loaded: Loaded, *, store: bool) -> bool:
         found = rules_of(loaded, self._transact.loader.plans)
         if found is None:
             return False
@@ -115,6 +125,8 @@ class Notices:
             )
             told, following = occasions(record.version, record.at, events, carry, failed_before=failed_before)
             new = notices_of(source, told, document, run if record.version == loaded.version else None, self._address)
+            if new and not store:
+                return True
             more = sum(len(notice.model_dump_json()) for notice in new)
             if planned and size + more > PLANNED_BYTES_MAX:
                 any_planned = self._store(source, digest, until, carry, planned) or any_planned

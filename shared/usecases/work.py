@@ -24,6 +24,7 @@ from shared.effects import (
     LookAtWaits,
     ObserveAttempt,
     OpenRun,
+    PlanNoticesOf,
     StartAttempt,
     StopAttempt,
     TellOfPlace,
@@ -68,7 +69,7 @@ class Work:
         admission: Admission,
         waits: Callable[[LookAtWaits], object],
         *,
-        deliver: Callable[[DeliverNotice], None],
+        deliver: Callable[[DeliverNotice | PlanNoticesOf], None],
         side_by_side: SideBySide = one_by_one,
     ) -> None:
         """`side_by_side`: where a call to a store or a target takes long, those of one batch need not wait for each other."""
@@ -115,6 +116,8 @@ class Work:
                     advanced.append(effect)
                 case LookAtWaits():
                     self._try([effect], partial(self._waits, effect), later)
+                case PlanNoticesOf():
+                    self._try([effect], partial(self._deliver, effect), later)
                 case DeliverNotice():
                     # The sweep hands it over again: it may have been told already, and only its answer not be kept.
                     asking.append(partial(self._try, [], partial(self._deliver, effect), later))
