@@ -209,3 +209,32 @@ def test_a_token_opens_an_engine_and_nothing_near_it_does(copy: Callable[[], Pat
 
     assert statuses == [200, 200, 401, 401, 401, 401]
     assert without == 401
+
+
+def test_a_calendar_is_everybodys_to_read_and_takes_an_author_of_everything_to_change(api: Api) -> None:
+    days = {"calendar": "days-off", "days": ["12-25", "saturday"]}
+    for grants in (("viewer",), ("operator",), ("author:workflow=sales",), ("author:tag=finance",)):
+        assert api.post("/v1/calendars", days, authorizer=jwt(*grants)).status == 403
+    assert api.get("/v1/calendars/days-off", authorizer=jwt("admin")).status == 404
+    made = api.post("/v1/calendars", days, authorizer=jwt("author"))
+    assert (made.status, made.json) == (201, {"calendar": "days-off", "version": 1, "changed": True})
+    assert api.post("/v1/calendars", days, authorizer=jwt("author")).status == 200
+    for grants in (("viewer",), ("viewer:workflow=sales",)):
+        shown = api.get("/v1/calendars/days-off", authorizer=jwt(*grants)).json
+        assert (shown["days"], shown["version"]) == (days["days"], 1)
+        assert [one["calendar"] for one in api.get("/v1/calendars", authorizer=jwt(*grants)).json["calendars"]] == [
+            "days-off"
+        ]
+    wrong = api.post("/v1/calendars", {"calendar": "x", "days": ["someday"]}, authorizer=jwt("author"))
+    assert wrong.problems.keys() == {"days[0]"}
+    for name in ("a", "b"):
+        api.post("/v1/calendars", {"calendar": name, "days": []}, authorizer=jwt("author"))
+    first = api.get("/v1/calendars?limit=2", authorizer=jwt("viewer")).json
+    second = api.get(f"/v1/calendars?limit=2&cursor={first['cursor']}", authorizer=jwt("viewer")).json
+    assert [one["calendar"] for one in first["calendars"] + second["calendars"]] == ["a", "b", "days-off"]
+    assert second["cursor"] == ""
+    assert api.get("/v1/calendars?cursor=xx", authorizer=jwt("viewer")).status == 422
+    unknown = {**SALES, "schedule": {"cron": "0 2 * * *", "exclude": {"calendars": ["days-of"]}}}
+    refused = api.post("/v1/workflows", unknown, authorizer=jwt("admin"))
+    assert refused.status == 422
+    assert "did you mean days-off?" in str(refused.json)
