@@ -1,4 +1,4 @@
-"""`python -m bench [SECTION...]`: prints what was measured, beside what is to be reached. Sections: floors, fold, scale, idle, command, time."""
+"""`python -m bench [SECTION...]`: prints what was measured, beside what is to be reached. Sections: floors, fold, scale, idle, command, time, items."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ from rich.table import Table
 from bench.clock import arithmetic, one_instant
 from bench.engine import drive, fresh_engine, peak_megabytes, register, resident_megabytes
 from bench.floor import Shape, chain, diamonds, fan, floor_seconds
+from bench.items import measure
 from local.home import Home, wake
 from shared.bootstrap import local_parts
 from shared.codec import body_of, events_in
@@ -271,6 +272,38 @@ def schedules() -> None:
     one_instant(console)
 
 
+def items() -> None:
+    """(g) A job for each of so many items, without processes: what one item costs."""
+    table = Table(
+        "items",
+        "CPU ms/item",
+        "× of 100",
+        "write units/item",
+        "bytes/item",
+        "commits/item",
+        "read cold µs/item",
+        "reach",
+    )
+    # The first run of all pays for what is built when it is first used.
+    measure(100)
+    first = 0.0
+    for count in (100, 1_000, 10_000, 100_000):
+        one = measure(count)
+        each = one.cpu_seconds / count
+        first = first or each
+        table.add_row(
+            f"{count:,}",
+            f"{each * 1000:.3f}",
+            f"{each / first:.2f}",
+            f"{one.write_units / count:.3f}",
+            f"{one.bytes / count:.0f}",
+            f"{one.commits / count:.3f}",
+            f"{one.cold_seconds / count * 1e6:.0f}",
+            "≤ 1.5 ×",
+        )
+    console.print(table)
+
+
 SECTIONS: dict[str, Callable[[], None]] = {
     "floors": floors,
     "fold": folding,
@@ -278,6 +311,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "idle": idle,
     "command": command,
     "time": schedules,
+    "items": items,
 }
 
 

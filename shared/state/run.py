@@ -1279,8 +1279,8 @@ class RunFold:
 
     def _item_begun(self, name: JobName) -> None:
         parent, index, fan = self._fan_of(name)
-        todo, resting = remove(fan.todo, index), remove(fan.resting, index)
-        self._know(parent, replace(fan, todo=todo, resting=resting, active=fan.active + 1))
+        resting = remove(fan.resting, index) if fan.resting else fan.resting
+        self._know(parent, replace(fan, todo=remove(fan.todo, index), resting=resting, active=fan.active + 1))
 
     def _item_rests(self, name: JobName, phase: Open) -> None:
         parent, index, fan = self._fan_of(name)

@@ -58,6 +58,9 @@ SNAPSHOT_EVERY = 500
 
 CALENDARS_KEPT_MAX = 256
 """Calendars of which a process remembers what it read; forgetting costs reading them again."""
+SNAPSHOT_SHARE = 4
+"""Of a history that is long already, so many parts: a cold reader reads at most one of them behind the snapshot."""
+
 SNAPSHOTS_REMEMBERED_MAX = 10_000
 """Streams of which a process remembers how far it kept them; forgetting costs a write too many."""
 
@@ -206,7 +209,9 @@ class Loader:
         """Keep what was folded if enough was stored since this process kept the last, so that the next cold reader begins there."""
         if self._snapshots is None or not isinstance(loaded.state, Run):
             return
-        if loaded.version - self._kept_versions.get(loaded.stream, 0) < SNAPSHOT_EVERY:
+        kept = self._kept_versions.get(loaded.stream, 0)
+        # The longer the history, the longer the state, and the fewer of it: all snapshots together cost no more than a few of the last.
+        if loaded.version - kept < max(SNAPSHOT_EVERY, kept // SNAPSHOT_SHARE):
             return
         self._snapshots.put(
             Snapshot(loaded.stream, loaded.version, FOLD_VERSION, loaded.hash, snapshot.dump(loaded.state))

@@ -34,7 +34,7 @@ from shared.events import (
 from shared.ids import JobName, RunId, Token, attempt_token, kind_of, run_stream
 from shared.ports import Record
 from shared.state.notices import NoticeLog
-from shared.state.run import Done, Run
+from shared.state.run import Done, JobState, Run
 from shared.usecases import loading
 from shared.usecases.loading import Loader, PlanCache
 from shared.usecases.verify import verify
@@ -296,9 +296,10 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
         state.request.parent is not None for state in runs.values()
     )
     played.checked["a decision: by those who may"] += played.events["JobApproved"] + played.events["JobRejected"]
+    played.checked["I4 a fan-out: ended with its last item, as they make it"] += played.events["ItemsJoined"]
     played.checked["I12 a stop: confirmed or flagged"] += played.events["StopRequested"]
     played.checked["I14 a rerun: repeats nothing that it kept"] += played.events["RunReopened"]
-    played.attempts = sum(len(job.attempts) for state in runs.values() for job in state.jobs.values())
+    played.attempts = sum(len(job.attempts) for state in runs.values() for _, job in _every(state))
     played.executions = len(deployment.ledger.executions)
     played.checked["I1 I2 I3 I4 an attempt: bound once, doubt, end, condition"] += played.attempts
     played.checked["an execution: once, known, and ended as told"] += played.executions
@@ -366,6 +367,12 @@ WAITS_LOOK_WITHIN = timedelta(hours=6)
 """A run that waits looks for itself at least every hour, unless sweeps are missing."""
 
 
+def _every(state: Run) -> Iterator[tuple[JobName, JobState]]:
+    """Jobs, and items of jobs, in an order that is the same in every process."""
+    yield from ((name, state.jobs[name]) for name in state.plan.jobs)
+    yield from sorted(state.items.items())
+
+
 def _not_as_told(run: RunId, event: WaitMet | WaitFailed, loader: Loader) -> Iterator[str]:
     state = loader.load_as_of(run_stream(RunId(event.run)), version=event.version).state
     if not isinstance(state, Run):
@@ -384,8 +391,8 @@ def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
     known = {
         attempt_token(run, name, one.attempt)
         for run, state in runs.items()
-        for name, job in state.jobs.items()
-        for one in job.attempts
+        for name, attempts in (*((name, job.attempts) for name, job in _every(state)), *state.removed.items())
+        for one in attempts
     }
     # What only a history knew that is lost belongs to nobody; it ends by itself, or is found by whoever tidies up.
     lost = set(_attempts_in(deployment.lost)) - known
@@ -396,7 +403,7 @@ def _untrue(runs: dict[RunId, Run], deployment: Deployment) -> Iterator[str]:
             if one.ended_at is None and token not in lost:
                 yield f"still going on, and nobody knows: {one}"
     for run, state in runs.items():
-        for name, job in state.jobs.items():
+        for name, job in _every(state):
             if state.plan.jobs[name].type == "workflow":
                 # Its target is this engine.
                 continue

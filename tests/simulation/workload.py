@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from shared.errors import InvalidInput, NotFound, Rejected
-from shared.ids import JobName, RunId, WorkflowName, keyed_run, workflow_of
+from shared.ids import JobName, RunId, WorkflowName, item_name, keyed_run, workflow_of
 from shared.state.run import Doubted, Run
 from shared.usecases.control import Control
 from tests.simulation.deployment import HOST, Deployment
@@ -30,6 +30,9 @@ CLUSTER = {
 WAITING = WorkflowName("waiting")
 WAITING_SHARE = 0.4
 """Of the plays, in which one workflow waits for another."""
+FANNED_OUT_SHARE = 0.15
+"""Of the jobs, which are done for several items."""
+ITEMS_MAX = 6
 TRIES_MAX = 12
 """Of one person to get something said."""
 ACTS = (
@@ -146,6 +149,10 @@ class Workload:
             job["timeouts"] = {
                 rng.choice(("queue_minutes", "start_minutes", "run_minutes", "total_minutes")): rng.randint(2, 40)
             }
+        if rng.random() < FANNED_OUT_SHARE:
+            job["for_each"] = {"items": rng.choice(([], ["a"], ["a", "b", "a"], {"range": ITEMS_MAX}))}
+            job["for_each"] |= rng.choice(({}, {"max_parallel": 1}, {"max_parallel": 2}))
+            job["for_each"] |= rng.choice(({}, {"tolerate": {"count": 1}}, {"tolerate": {"percent": 50}}))
         if rng.random() < 0.4:
             job["doubt"] = {"policy": rng.choice(("wait", "assume_lost", "ask")), "after_minutes": rng.choice((5, 60))}
         return job
@@ -184,7 +191,11 @@ class Workload:
     def _act(self, deployment: Deployment, act: str) -> None:
         rng, name = self._random, self.kernel.pick(self.names)
         run = self.kernel.pick(self.asked) if self.asked else None
-        job = JobName(self.kernel.pick(self.documents[name]["jobs"])["name"])
+        document_job = self.kernel.pick(self.documents[name]["jobs"])
+        job = JobName(document_job["name"])
+        if "for_each" in document_job and rng.random() < 0.5:
+            # Perhaps there is no such item, as people mistype.
+            job = item_name(job, rng.randrange(ITEMS_MAX))
         match act:
             case "run":
                 self._keys += 1
@@ -244,7 +255,7 @@ class Workload:
         for run, state in runs.items():
             if state.finished:
                 continue
-            for name, job in state.jobs.items():
+            for name, job in (*state.jobs.items(), *sorted(state.items.items())):
                 if isinstance(job.phase, Doubted):
                     self.kernel.sometimes("a person resolved a doubt")
                     self.insist(
