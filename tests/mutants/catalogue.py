@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.rules import DECIDE, STATE
 from tests.mutants.stores import STORES
 from tests.mutants.targets import TARGETS
+from tests.mutants.triggers import TRIGGERS
 from tests.mutants.usecases import ADMISSION, DISPATCH, DOORWAYS, SWEEP, TRANSACT, VIEWS
 from tests.mutants.waiting import WAITING
 from tests.mutants.waits import WAITS
@@ -25,4 +26,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *FAN_OUT,
     *BACKFILLS,
     *WAITING,
+    *TRIGGERS,
 )
