@@ -759,7 +759,8 @@ def pending_of_pool(state: PoolState | NoPool, now: datetime, *, everything: boo
     if grantable(state, now) is not None:
         effects.append(AdvancePool(state.name))
     old = now - timedelta(seconds=CHECK_HOLDERS_SECONDS)
-    if state.held and (everything or any(held.granted_at <= old for held in state.held.values())):
+    since = (*(held.granted_at for held in state.held.values()), *(state.awaited[one].since for one in state.heads()))
+    if since and (everything or min(since) <= old):
         effects.append(CheckPlaces(state.name))
     return effects
 

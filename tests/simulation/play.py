@@ -45,6 +45,7 @@ from tests.simulation.kernel import BEGIN, Fault, Kernel
 from tests.simulation.models import ecs, emr, mail, ssm
 from tests.simulation.models.model import Execution
 from tests.simulation.odd_days import OddDays, untrue_of_odd_days
+from tests.simulation.pools import Pools, untrue_of_pools
 from tests.simulation.stores import Tables
 from tests.simulation.triggers import Triggers, untrue_of_triggers
 from tests.simulation.waiting import Waiting, untrue_of_children, untrue_of_decisions
@@ -157,7 +158,9 @@ def play(seed: int, *, faults: list[Fault] | None = None) -> Played:
         older = 0.5 if kernel.random.random() < 0.1 else 0.0
         deployment = Deployment(kernel, workload.behaviour, older_share=older)
         odd_days.begin(deployment, HOURS)
+        pools = Pools(kernel, workload, seed)
         workload.begin(deployment, HOURS)
+        pools.begin(deployment, HOURS)
         backfills = Backfills(kernel, workload, seed)
         backfills.begin(deployment, HOURS)
         triggers = Triggers(kernel, workload, seed)
@@ -257,6 +260,7 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
     found += untrue_of_backfills(deployment.tables, runs)
     if triggers is not None:
         found += untrue_of_triggers(tables, runs, triggers, restored=deployment.restored_at is not None)
+    found += untrue_of_pools(deployment, runs)
     found += _waited_wrongly(runs, Loader(tables.events, plans))
     found += untrue_of_odd_days(deployment.tables, restored=bool(kernel.injected[RESTORE]))
     found += _untold(deployment, restored=bool(kernel.injected[RESTORE]))
@@ -275,7 +279,11 @@ def judge(seed: int, kernel: Kernel, deployment: Deployment, triggers: Triggers 
         for record in tables.events.read(stream):
             played.events.update(type(event).__name__ for event in events_in(record.body))
     played.checked["I5 I6 an instant of a backfill: one run at once, one outcome"] += played.events["BackfillRunEnded"]
-    for kind in ("run", "workflow", "document", "backfill"):
+    for stream in tables.events.streams("pool"):
+        for record in tables.events.read(stream):
+            played.events.update(type(event).__name__ for event in events_in(record.body))
+    played.checked["I5 a place of a pool: within its capacity, and given back"] += played.events["PlaceGranted"]
+    for kind in ("run", "workflow", "document", "backfill", "pool"):
         for stream in tables.events.streams(kind):
             played.checked["I9 I11 I13 a commit: chain, cause, no secret"] += len(tables.events.read(stream))
     for stream in tables.events.streams("notices"):

@@ -57,6 +57,8 @@ class Workload:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._random = kernel.random
+        self.decorate: Callable[[dict[str, Any]], None] = lambda document: None
+        """What else is done to every document."""
         self.names = [WorkflowName(f"w{number}") for number in range(self._random.randint(1, 2))]
         self.documents: dict[WorkflowName, dict[str, Any]] = {name: self._document(name) for name in self.names}
         if self._random.random() < WAITING_SHARE:
@@ -95,6 +97,7 @@ class Workload:
             document["overlap"] = rng.choice(("skip", "queue", "cancel_running"))
         if rng.random() < 0.4:
             document |= self._telling(scheduled="schedule" in document)
+        self.decorate(document)
         return document
 
     def _telling(self, *, scheduled: bool) -> dict[str, Any]:
