@@ -15,7 +15,46 @@ _ADMISSION_RULES = ("tests/rules/test_workflow_admission.py", "tests/rules/test_
 
 _ODD_DAYS = ("tests/rules/test_odd_days.py",)
 
+_POOL = "shared/decide/pool.py"
+_PLACES = "shared/decide/places.py"
+_POOLS = ("tests/rules/test_pools.py",)
+
 DECIDE = (
+    Mutant(
+        "pool-grants-one-too-many",
+        _POOL,
+        "if place is not None and state.weight_of(place) <= state.free else None",
+        "if place is not None and state.weight_of(place) <= state.free + 1 else None",
+        _POOLS,
+    ),
+    Mutant(
+        "pool-never-looks-at-its-heaviest",
+        "shared/state/pool.py",
+        "return min(self.awaited[place].weight, max(self.capacity, 1))",
+        "return self.awaited[place].weight",
+        _POOLS,
+    ),
+    Mutant(
+        "pool-starves-the-low",
+        _POOL,
+        "state.awaited[place].since <= now - PATIENCE and",
+        "state.awaited[place].since <= now - 2 * PATIENCE and",
+        _POOLS,
+    ),
+    Mutant(
+        "place-of-another-round-taken",
+        _PLACES,
+        "if fold.cancel is not None or fold.round != command.round:",
+        "if fold.cancel is not None:",
+        _POOLS,
+    ),
+    Mutant(
+        "doubt-gives-the-place-back",
+        _PLACES,
+        "| JobState(phase=Doubted(attempt=attempt))",
+        '| JobState(phase=Doubted(attempt=attempt, policy="ask"))',
+        _POOLS,
+    ),
     Mutant(
         "excluded-days-caught-up",
         _INSTANTS,
