@@ -50,6 +50,7 @@ from shared.views.objects import (
     instant_objects_of,
     kept_files,
     moment,
+    notice_row_object,
     odd_day_objects,
     rehearsal_object,
     run_object,
@@ -379,6 +380,14 @@ class AtHome:
         follower = Follower(self._session.home, RunId(run), terminal, timeout_seconds=timeout_seconds)
         end = follower.follow(self._session.reading)
         return end, self._run_object(follower.loaded) if follower.loaded is not None and follower.state else None
+
+    # --- notices ------------------------------------------------------------------------------------------------------
+
+    def alerts(
+        self, workflow: str | None, since: datetime | None, *, cursor: str, limit: int
+    ) -> tuple[list[Object], str]:
+        rows, following = self._parts.views.notices(workflow=workflow, since=since, cursor=cursor, limit=limit)
+        return [notice_row_object(row) for row in rows], following
 
     # --- backfills ----------------------------------------------------------------------------------------------------
 

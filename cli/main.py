@@ -73,6 +73,7 @@ COMMANDS: dict[str, Entry] = {
     "rerun": Entry("Runs", "cli.commands.asking", "Do a finished run, or parts of it, again."),
     "approve": Entry("Runs", "cli.commands.asking", "Say yes to a job that waits for a decision."),
     "reject": Entry("Runs", "cli.commands.asking", "Say no to it, and so fail it."),
+    "alerts": Entry("Runs", "cli.commands.alerts", "What people were told, and what could not be told."),
     "mark": Entry("Runs", "cli.commands.asking", "Declare how a job ended, in your name."),
     "prune": Entry("Keeping", "cli.commands.keeping", "Remove old finished runs and their files."),
     "rebuild": Entry("Keeping", "cli.commands.history", "Make the lists again from the events alone."),

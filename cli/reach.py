@@ -185,6 +185,14 @@ class Reach(Protocol):
         """Until it ends, Ctrl-C, or the time is up; what it is then."""
         ...
 
+    # Notices.
+
+    def alerts(
+        self, workflow: str | None, since: datetime | None, *, cursor: str, limit: int
+    ) -> tuple[list[Object], str]:
+        """What was told of each run or workflow, and the next page's cursor."""
+        ...
+
     # Backfills.
 
     def request_backfill(self, body: Mapping[str, Any], *, key: str) -> Object:

@@ -700,6 +700,14 @@ class Remote:
             time.sleep(delay if left is None else min(delay, left))
             delay = min(delay * 1.3, POLL_SECONDS[1])
 
+    # --- notices ------------------------------------------------------------------------------------------------------
+
+    def alerts(
+        self, workflow: str | None, since: datetime | None, *, cursor: str, limit: int
+    ) -> tuple[list[Object], str]:
+        query = {"workflow": workflow, "since": None if since is None else since.isoformat()}
+        return self._pages("/v1/alerts", "alerts", query, cursor, limit)
+
     # --- backfills ----------------------------------------------------------------------------------------------------
 
     def request_backfill(self, body: Mapping[str, Any], *, key: str) -> Object:

@@ -418,6 +418,35 @@ class Why(_Shape):
     conditions: list[Condition]
 
 
+class Notice(_Shape):
+    id: str = Field(description="By which whoever receives it twice can tell.")
+    on: str
+    at: Time
+    channel: Literal["email", "sns", "webhook", "command"]
+    to: str
+    subject: str
+    status: Literal["open", "sent", "failed"]
+    attempts: int
+    planned_at: Time
+    retry_at: Time | None
+    ended_at: Time | None
+    reason: str
+
+
+class AlertRow(_Shape):
+    source: str = Field(description="The stream that it is about: `run#…` or `workflow#…`.")
+    workflow: str
+    at: Time
+    open: int
+    failed: int
+    notices: list[Notice] = Field(description="The newest, oldest first.")
+
+
+class AlertRows(_Shape):
+    alerts: list[AlertRow]
+    cursor: str
+
+
 class BackfillRow(_Shape):
     backfill: str
     workflow: str

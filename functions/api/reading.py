@@ -37,6 +37,7 @@ from shared.views.objects import (
     job_object,
     kept_files,
     moment,
+    notice_row_object,
     odd_day_objects,
     run_object,
     run_row_object,
@@ -334,6 +335,15 @@ def output(call: Call) -> Answer:
 
 def _line_object(line: LogLine) -> dict[str, Any]:
     return {"at": moment(line.at), "stream": line.stream, "host": line.host, "text": line.text}
+
+
+# --- notices --------------------------------------------------------------------------------------------------------------
+
+
+def alerts(call: Call) -> Answer:
+    query = call.query
+    rows, cursor = call.queries.alerts(query.workflow, query.since, call.sees(), cursor=query.cursor, limit=query.limit)
+    return Answer(lambda: {"alerts": [notice_row_object(row) for row in rows], "cursor": cursor})
 
 
 # --- backfills ------------------------------------------------------------------------------------------------------------

@@ -107,6 +107,11 @@ class PageOfRuns(Page):
     until: Moment | None = Field(None, description="Asked for before.")
 
 
+class PageOfAlerts(Page):
+    workflow: str | None = Field(None, max_length=64, description="A list is kept for each.")
+    since: Moment | None = Field(None, description="Told at or after.")
+
+
 class PageOfBackfills(Page):
     workflow: str | None = Field(None, max_length=64, description="A list is kept for each.")
 

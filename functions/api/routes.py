@@ -292,6 +292,15 @@ ROUTES: tuple[Route, ...] = (
         query=requests.OneFile,
         refusals=(404,),
     ),
+    # Notices.
+    _get(
+        "/v1/alerts",
+        "listAlerts",
+        "What people were told, the newest first",
+        reading.alerts,
+        "AlertRows",
+        query=requests.PageOfAlerts,
+    ),
     # Backfills.
     _get(
         "/v1/backfills",

@@ -43,6 +43,7 @@ from shared.ports import (
     LogLine,
     Logs,
     LogSource,
+    NoticeRow,
     Record,
     RunFilter,
     RunRow,
@@ -393,6 +394,21 @@ class Queries:
         return self._events.read(stream, after=after, limit=limit)
 
     # Backfills.
+
+    def alerts(
+        self, workflow: str | None, since: datetime | None, sees: Sees | None, *, cursor: str, limit: int
+    ) -> tuple[list[NoticeRow], str]:
+        """What was told of runs and workflows, and the next page's cursor. `sees`: None for whoever sees everything."""
+        found: list[NoticeRow] = []
+        for _ in range(LOOKS_MAX):
+            rows, cursor = self._views.notices(workflow=workflow, since=since, cursor=cursor, limit=limit - len(found))
+            for row in rows:
+                known = None if sees is None else self._views.get_workflow(row.workflow)
+                if sees is None or sees(row.workflow, frozenset(known.tags if known is not None else ())):
+                    found.append(row)
+            if len(found) >= limit or not cursor:
+                break
+        return found, cursor
 
     def backfills(
         self, workflow: WorkflowName | None, sees: Sees | None, *, cursor: str, limit: int

@@ -14,7 +14,7 @@ from shared.decide.backfill import Rehearsed
 from shared.explain import Condition
 from shared.explain.backfill import waits_for
 from shared.ids import JobName, item_name
-from shared.ports import BackfillRow, Record, RunRow, WorkflowRow
+from shared.ports import BackfillRow, NoticeRow, Record, RunRow, WorkflowRow
 from shared.schedule import Instant, OddDay
 from shared.state.backfill import BackfillState
 from shared.state.calendar import CalendarState
@@ -73,6 +73,18 @@ def run_row_object(row: RunRow) -> Object:
         "jobs": dict(row.jobs),
         "attention": list(row.attention),
         "parent": row.parent or None,
+    }
+
+
+def notice_row_object(row: NoticeRow) -> Object:
+    """What was told of a run or workflow: `source`, `workflow`, `at`, `open`, `failed` and the newest `notices`."""
+    return {
+        "source": row.source,
+        "workflow": row.workflow,
+        "at": moment(row.at),
+        "open": row.open,
+        "failed": row.failed,
+        "notices": [dict(one) for one in row.notices],
     }
 
 

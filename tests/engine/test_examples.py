@@ -115,6 +115,14 @@ def test_arrivals_takes_in_each_thing_once_whatever_tells_of_it(home: Home, tmp_
     assert told("--object", "s3://landing/orders/a.csv")["fate"] == "known"
 
 
+def test_notices_tell_of_a_failure_and_of_the_first_success_after_it(home: Home) -> None:
+    home.run("notices", code=1, fail="true")
+    home.run("notices")
+    home.run("notices")
+    told = [one for row in home.ask("alerts", "notices", "--since", "1h") for one in row["notices"]]
+    assert [(one["on"], one["status"]) for one in told] == [("recovered", "sent"), ("failed", "sent")]
+
+
 def test_nightly_runs_each_night_in_berlin_also_when_the_clocks_change() -> None:
     workflow = read((EXAMPLES / "nightly.yaml").read_bytes(), name="nightly.yaml")
     assert workflow.schedule is not None
