@@ -12,7 +12,7 @@ from cli.session import Session
 from shared.bootstrap import LocalParts, utc_now
 from shared.decide.instants import Calendars, exclusion_of, no_calendars
 from shared.errors import NotFound, Rejected
-from shared.explain import pools_of, why_job, why_run
+from shared.explain import pools_of, why_job, why_run, with_children
 from shared.ids import (
     BackfillId,
     JobName,
@@ -292,6 +292,13 @@ class AtHome:
                 exclusion=exclusion,
                 upstream=upstream,
             )
+
+        def child(run: RunId) -> Run | None:
+            stream = run_stream(run)
+            of_child = (parts.loader.load(stream) if at is None else parts.loader.load_as_of(stream, at=at)).state
+            return of_child if isinstance(of_child, Run) else None
+
+        conditions = with_children(conditions, child, now)
         return {
             "run": found,
             "job": job,

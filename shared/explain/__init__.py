@@ -4,9 +4,10 @@ Explains from states alone, so the same question can be asked of any past instan
 instant as `now`. Pure, and linear in the size of the run; what is listed is bounded.
 """
 
+from shared.explain.children import with_children
 from shared.explain.conditions import Code, Condition
 from shared.explain.job import why_job
 from shared.explain.pool import pools_of
 from shared.explain.run import why_run
 
-__all__ = ["Code", "Condition", "pools_of", "why_job", "why_run"]
+__all__ = ["Code", "Condition", "pools_of", "why_job", "why_run", "with_children"]

@@ -17,7 +17,7 @@ from shared.decide.backfill import Rehearsed
 from shared.decide.instants import exclusion_of
 from shared.errors import InvalidInput, NotFound, Problem
 from shared.events import Event, RunRequested
-from shared.explain import Condition, pools_of, why_job, why_run
+from shared.explain import Condition, pools_of, why_job, why_run, with_children
 from shared.ids import (
     BackfillId,
     Digest,
@@ -369,7 +369,7 @@ class Queries:
             conditions = why_job(
                 state, named, now, workflow=known, pools=pools, upstream=upstream, names_others=names_others
             )
-            return Why(now, tuple(conditions))
+            return Why(now, tuple(self._with_children(conditions, now, as_of) if names_others else conditions))
         plan = self._loader.plans(known.live.document) if known is not None and known.live is not None else None
         history = () if isinstance(state, Run) else self._history(owner, now)
         pools = self._pools(pools_of(state), now if as_of is not None else None) if isinstance(state, Run) else {}
@@ -387,7 +387,15 @@ class Queries:
             upstream=upstream,
             names_others=names_others,
         )
-        return Why(now, tuple(conditions))
+        return Why(now, tuple(self._with_children(conditions, now, as_of) if names_others else conditions))
+
+    def _with_children(self, conditions: list[Condition], now: datetime, as_of: AsOf | None) -> list[Condition]:
+        def child(run: RunId) -> Run | None:
+            stream = run_stream(run)
+            state = (self._load(stream) if as_of is None else self._loader.load_as_of(stream, at=now)).state
+            return state if isinstance(state, Run) else None
+
+        return with_children(conditions, child, now)
 
     def commits(self, stream: StreamName, *, after: int, limit: int) -> list[Record]:
         """What happened, in order: versions greater than `after`."""

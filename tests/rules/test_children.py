@@ -10,6 +10,7 @@ import pytest
 from shared.decide.commands import Advance
 from shared.effects import AdvanceRun, Effect, ObserveAttempt, StartAttempt, StopAttempt, TellParent, pending_of_run
 from shared.errors import InvalidInput
+from shared.explain import Condition, why_job, with_children
 from shared.ids import Handle, JobName, RunId, WorkflowName, attempt_token, child_run, run_stream
 from shared.ports import Reference, Report, Request
 from shared.state.run import Done, Queued, Run, Submitted
@@ -436,6 +437,26 @@ def test_calls_that_could_not_be_seen_end_at_a_bound() -> None:
         run, depth = child_of(run), depth + 1
     assert depth == DEPTH_MAX
     assert made.run(parent).outcome == "failed"
+
+
+def test_why_names_the_child_and_says_how_it_is() -> None:
+    made = world(max_active_runs=1)
+    rival = made.asked("inner")
+    parent = outer(made)
+    child = child_of(parent)
+
+    def told() -> Condition:
+        def run(name: RunId) -> Run | None:
+            return made.run(name) if made.is_there(name) else None
+
+        (found,) = with_children(why_job(made.run(parent), CALL, made.now), run, made.now)
+        return found
+
+    assert child in told().message
+    assert "limit holds it back" in told().message
+    made.ends(rival)
+    assert "That run is running." in told().message
+    assert [one.subject for one in told().chain] == ["load"]
 
 
 def test_children_of_children_end_with_the_first_run() -> None:
