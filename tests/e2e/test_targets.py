@@ -53,6 +53,28 @@ def test_all_three_kinds_of_jobs_run_and_pass_on_json(deployed: Deployed, tmp_pa
     assert shown["jobs"]["host"]["outputs"] == {"rows": 42}
 
 
+def test_a_job_for_each_of_fifty_items_is_joined_by_the_next(deployed: Deployed, tmp_path: Path) -> None:
+    """fault 54"""
+    line = 'test "$1" != 7 && printf "{\\"n\\": %d}" "$1" > "$RUNFOLD_OUTPUTS"'
+    document = workflow(
+        "each",
+        container("load", line, args=["{{ item }}"], for_each={"items": {"range": 50}, "tolerate": {"count": 1}}),
+        container(
+            "tell",
+            'test "$1" = 50 && test "$2" = 49',
+            after=["load"],
+            args=["{{ jobs.load.outputs | length }}", "{{ jobs.load.outputs[49].n }}"],
+        ),
+        parallelism=10,
+    )
+    (shown,) = deployed.ended(deployed.run(document))
+    assert {name: job["status"] for name, job in shown["jobs"].items()} == {"load": "succeeded", "tell": "succeeded"}, (
+        shown
+    )
+    assert shown["jobs"]["load"]["items"]["statuses"] == {"succeeded": 49, "failed": 1}
+    assert shown["jobs"]["load"]["items"]["bad"] == ["load:7"]
+
+
 def test_files_pass_from_hosts_to_containers_and_back(deployed: Deployed, tmp_path: Path) -> None:
     (shown,) = deployed.ended(deployed.run(example("files.yaml", tmp_path)))
     assert shown["status"] == "succeeded", shown
