@@ -7,13 +7,14 @@ import pytest
 from shared.errors import NotAllowed
 from shared.ids import JobName, RunId
 from tests.e2e.deployed import Deployed, is_running
-from tests.e2e.documents import container, noted, workflow
+from tests.e2e.documents import container, noted, script, workflow
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_run_of_another_workflow_and_a_decision_end_as_jobs(deployed: Deployed, tmp_path: Path) -> None:
-    deployed.register(workflow("inner", container("load", f"{noted(tmp_path)}; echo '{{\"rows\": 7}}' > outputs.json")))
+    count = script("load", f"{noted(tmp_path)}; echo '{{\"rows\": 7}}' > $RUNFOLD_OUTPUTS", guards=tmp_path / "guards")
+    deployed.register(workflow("inner", count))
     run = deployed.run(
         workflow(
             "outer",
