@@ -478,7 +478,13 @@ class Engine:
         loaded = [
             one for stream in streams if (one := self._transact.kept(stream) or self._current(stream)) is not None
         ]
-        telling = [one for one in loaded if rules_of(one, self.parts.plans) is not None]
+        telling: list[Loaded] = []
+        for one in loaded:
+            failed.add(one.stream)
+            with self._set_apart(one.stream):
+                if rules_of(one, self.parts.plans) is not None:
+                    telling.append(one)
+                failed.discard(one.stream)
         if not telling:
             return failed
         with self._batch():
