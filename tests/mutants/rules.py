@@ -446,4 +446,25 @@ STATE = (
         "if timeouts.queue_minutes is not None:",
         ("tests/rules/test_run_failures.py", "tests/rules/test_run_progress.py"),
     ),
+    Mutant(
+        "end-is-never-late",
+        "shared/decide/run.py",
+        "for late in lateness_events(fold.pace, fold.plan.workflow, draft.now):",
+        "for late in lateness_events(fold.pace, fold.plan.workflow, draft.now) if fold.unfinished else []:",
+        ("tests/rules/test_lateness.py",),
+    ),
+    Mutant(
+        "notice-planned-twice",
+        "shared/decide/notices.py",
+        "new = tuple(notice for notice in command.notices if notice.version > state.until)",
+        "new = tuple(command.notices)",
+        ("tests/rules/test_notices.py",),
+    ),
+    Mutant(
+        "shared-address-is-public",
+        "shared/couriers/addresses.py",
+        "return found.is_global and not found.is_multicast and not found.is_reserved",
+        "return not found.is_private",
+        ("tests/security/test_notices.py",),
+    ),
 )
