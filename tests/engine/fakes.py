@@ -21,6 +21,7 @@ from shared.effects import (
     GiveBackPlace,
     LookAtWaits,
     ObserveAttempt,
+    PlanNoticesOf,
     StartAttempt,
     StopAttempt,
     TellOfPlace,
@@ -386,6 +387,8 @@ class Node:
                 self.waits(effect)
             case DeliverNotice():
                 self.notices.deliver(effect)
+            case PlanNoticesOf():
+                self.notices.plan_of(effect)
             case CheckPlaces(pool=pool):
                 self.places.check(pool)
             case AskForPlace() | GiveBackPlace() | TellOfPlace() | AdvancePool():
