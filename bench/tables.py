@@ -11,6 +11,7 @@ from typing import Any
 
 _Item = Mapping[str, Mapping[str, str]]
 _TERM = re.compile(r"(#\w+) (=|<|<=|>|>=) (:\w+)")
+_BEGINS = re.compile(r"begins_with\((#\w+), (:\w+)\)")
 _ABSENT = re.compile(r"attribute_not_exists\((#\w+)\)")
 
 
@@ -74,13 +75,16 @@ class _Table:
         index = asked.get("IndexName", "")
         partition, order = self._indexes[index]
         terms = _TERM.findall(asked["KeyConditionExpression"])
-        assert len(terms) == 2, asked
+        begins = _BEGINS.search(asked["KeyConditionExpression"])
+        assert len(terms) + bool(begins) == (2 if " AND " in asked["KeyConditionExpression"] else 1), asked
         names, values = asked["ExpressionAttributeNames"], asked["ExpressionAttributeValues"]
         ((_, _, first),) = [term for term in terms if names[term[0]] == partition]
-        ((_, relation, second),) = [term for term in terms if names[term[0]] == order]
-        bound = _value(values[second])
         there = self._partitions.get((index, _value(values[first])), {})
-        found = [item for item in there.values() if _is(_value(item[order]), relation, bound)]
+        found = list(there.values())
+        for _, relation, second in [term for term in terms if names[term[0]] == order]:
+            found = [item for item in found if _is(_value(item[order]), relation, _value(values[second]))]
+        if begins:
+            found = [item for item in found if _value(item[order]).startswith(_value(values[begins[2]]))]
         found.sort(key=lambda item: _value(item[order]), reverse=not asked.get("ScanIndexForward", True))
         shown = {*self._keys, *self._indexes[index]}
         found = found[: asked["Limit"]]

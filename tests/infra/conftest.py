@@ -33,6 +33,11 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "oidc_audience": "runfold",
         "trigger_buckets": "landing",
         "trigger_queue": True,
+        "notices_sender": "runfold@example.com",
+        "notices_topics": "arn:aws:sns:eu-central-1:123456789012:nights",
+        "notices_secrets": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:runfold/notices-AbCdEf",
+        "notices_private": True,
+        "notices_address": "https://runfold.example",
         "webhook_secrets": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:runfold/hooks-*,"
         "arn:aws:ssm:eu-central-1:123456789012:parameter/runfold/hook",
         "emr_service_role": "arn:aws:iam::123456789012:role/runfold/test/emr",

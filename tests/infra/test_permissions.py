@@ -121,7 +121,7 @@ def test_only_the_api_reads_what_emr_copied_and_only_from_the_named_buckets(full
     assert not any(action.startswith(("elasticmapreduce:", "emr-serverless:")) for action in prod.actions("api"))
 
 
-def test_no_function_reads_secrets_or_parameters_but_the_api_those_of_webhooks(template: Template) -> None:
+def test_no_function_reads_secrets_but_the_api_those_of_webhooks_and_dispatch_those_that_sign_notices(template: Template) -> None:
     reading = {
         (name, action, resource)
         for name in template.functions()
@@ -132,7 +132,12 @@ def test_no_function_reads_secrets_or_parameters_but_the_api_those_of_webhooks(t
     }
     named = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:runfold/hooks-*"
     parameter = "arn:aws:ssm:eu-central-1:123456789012:parameter/runfold/hook"
-    allowed = {("api", "secretsmanager:GetSecretValue", named), ("api", "ssm:GetParameter", parameter)}
+    signing = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:runfold/notices-AbCdEf"
+    allowed = {
+        ("api", "secretsmanager:GetSecretValue", named),
+        ("api", "ssm:GetParameter", parameter),
+        ("dispatch", "secretsmanager:GetSecretValue", signing),
+    }
     assert reading == (allowed if template.stage == "test" else set())
 
 
