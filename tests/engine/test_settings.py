@@ -100,7 +100,7 @@ synchronous: off
     ("text", "told"),
     [
         (b"hosts: {a: {}, a: {}}", "is given twice"),
-        (b"- a", "a list, not an object (it has hosts, secrets, containers or synchronous)"),
+        (b"- a", "a list, not an object (it has hosts, secrets, containers, notices or synchronous)"),
         (b"hosts: !!python/object:os.system {}", "the tag"),
         (b"a: &a [*a]", "refers to what it is part of"),
         (b"a: &a [x,x]\nb: &b [*a,*a]\n" + b"c: [*b,*b]\n", "not a field"),
