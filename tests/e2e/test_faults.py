@@ -250,7 +250,7 @@ def test_functions_killed_at_any_moment_repeat_and_lose_nothing(deployed: Deploy
         finally:
             enough.set()
             hunter.join()
-        shown = swept_until_ended(deployed, run, AFTER_HANDOVER, seconds=240)
+        shown = swept_until_ended(deployed, run, AFTER_HANDOVER, seconds=150)
     assert shown["status"] == "succeeded", shown
     assert_each_ran_once(tmp_path, *(job["name"] for job in jobs))
 

@@ -13,10 +13,10 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 ALLOWED: dict[Role, set[Action]] = {
     "viewer": {"read", "approve"},
-    "operator": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume"},
-    "author": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "register", "unregister"},
+    "operator": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "resize"},
+    "author": {"read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "resize", "register", "unregister"},
     "admin": {
-        "read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "register", "unregister", "administer",
+        "read", "run", "cancel", "rerun", "mark", "approve", "pause", "resume", "resize", "register", "unregister", "administer",
     },
 }  # fmt: skip
 """Written out, so that a change of the rules is a change of this table."""
