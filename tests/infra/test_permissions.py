@@ -121,7 +121,9 @@ def test_only_the_api_reads_what_emr_copied_and_only_from_the_named_buckets(full
     assert not any(action.startswith(("elasticmapreduce:", "emr-serverless:")) for action in prod.actions("api"))
 
 
-def test_no_function_reads_secrets_but_the_api_those_of_webhooks_and_dispatch_those_that_sign_notices(template: Template) -> None:
+def test_no_function_reads_secrets_but_the_api_those_of_webhooks_and_dispatch_those_that_sign_notices(
+    template: Template,
+) -> None:
     reading = {
         (name, action, resource)
         for name in template.functions()
