@@ -442,7 +442,7 @@ def needed_by(state: State, row: datetime | None, now: datetime, patience: timed
         case Run() if not state.finished:
             needed = due_of_run(state, now, patience=patience)
             moments = (
-                one.at for name in state.live for one in deadlines(state.jobs[name], state.plan.jobs[name], state.round)
+                one.at for name in state.live for one in deadlines(state.job(name), state.plan.jobs[name], state.round)
             )
             late = (one.at for one in moments_of_pace(state.pace, state.plan.workflow))
             first = min((*moments, *late), default=None)
