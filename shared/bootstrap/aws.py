@@ -210,10 +210,9 @@ class Aws:
 
     @cached_property
     def waits(self) -> "Waits":
-        from shared.stores.s3 import S3Files
         from shared.usecases.waits import Waits
 
-        return Waits(self.transact, self.waiters, S3Files(self._s3), now=self.now)
+        return Waits(self.transact, self.waiters, _Files(self), now=self.now)
 
     @cached_property
     def wake(self) -> "Wake":
@@ -518,6 +517,20 @@ class _Couriers(Mapping["Channel", "Courier"]):
 
     def __len__(self) -> int:
         return 4
+
+
+class _Files:
+    """Files that runs wait for; their client is made when one is first looked for."""
+
+    prefix = "s3://"
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def find(self, address: str) -> str | None:
+        from shared.stores.s3 import S3Files
+
+        return S3Files(self._aws._s3).find(address)
 
 
 class _Logs:

@@ -170,8 +170,6 @@ class Sandbox(Aws):
         restored = deployment.restored_from is not None
         vars(self)["dispatch"] = Dispatch(self.transact, executors, now=self.now, claimer=name, restored=restored)
         vars(self.dispatch)["_claiming"] = Turns(kernel)
-        # Nobody waits for files here, and to make a client takes longer than many plays' whole life of a sandbox.
-        vars(self)["_s3"] = None
         vars(self)["couriers"] = dict.fromkeys(CHANNELS, deployment.mail)
         vars(self)["work"] = Work(
             self.transact,
