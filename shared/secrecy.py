@@ -138,3 +138,10 @@ def _possible(text: str) -> Iterator[tuple[_Kind, re.Pattern[str]]]:
 def _compiled(pattern: str) -> re.Pattern[str]:
     # When a text calls for it: most processes meet none, and all of them take milliseconds.
     return re.compile(pattern)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text without secrets, at most so many characters of it."""
+    # Before it is cut, for half a secret is not known for one.
+    text = without_secrets(text)
+    return text if len(text) <= most else text[: most - 1] + "…"

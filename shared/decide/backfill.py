@@ -41,7 +41,7 @@ from shared.events import (
 )
 from shared.ids import instant_run
 from shared.schedule import Instant
-from shared.secrecy import without_secrets
+from shared.secrecy import shortened
 from shared.state.backfill import BackfillState, NoBackfill, evolve_backfill, request_of
 from shared.state.run import Plans
 from shared.workflow.nearest import shown
@@ -364,6 +364,4 @@ def _finish_if_over(draft: BackfillDraft) -> None:
 
 
 def _short(text: str) -> str:
-    # Before it is cut, for half a secret is not known for one.
-    text = without_secrets(text)
-    return text if len(text) <= REASON_MAX else text[: REASON_MAX - 1] + "…"
+    return shortened(text, REASON_MAX)

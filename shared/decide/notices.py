@@ -9,7 +9,7 @@ from typing import assert_never
 
 from shared.decide.commands import NoticeCommand, PlanNotices, RecordNotSent, RecordSent
 from shared.events import Event, NoticeFailed, NoticeSent, NoticesPlanned
-from shared.secrecy import without_secrets
+from shared.secrecy import shortened
 from shared.state.notices import NoticeLog, fold_notices
 
 TRIES_MAX = 8
@@ -85,6 +85,4 @@ class NoticesDraft:
 
 
 def _short(text: str) -> str:
-    # Before it is cut, for half a secret is not known for one.
-    text = without_secrets(text.encode(errors="replace").decode())
-    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
+    return shortened(text.encode(errors="replace").decode(), TEXT_MAX)

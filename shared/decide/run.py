@@ -76,7 +76,7 @@ from shared.events import (
     StopSent,
 )
 from shared.ids import JobName, item_of
-from shared.secrecy import secret_places, secrets_in, without_secrets
+from shared.secrecy import secret_places, secrets_in, shortened, without_secrets
 from shared.state.run import (
     BAD_OUTCOMES,
     Asking,
@@ -1196,9 +1196,7 @@ def _current(draft: RunDraft, job: JobName, attempt: int) -> Open | None:
 def _short(text: str, most: int = TEXT_MAX) -> str:
     # A target's reason may quote a file name that is no UTF-8; an event could not hold it.
     text = text if is_text(text) else text.encode(errors="replace").decode()
-    # Before it is cut, for half a secret is not known for one.
-    text = without_secrets(text)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return shortened(text, most)
 
 
 def _bounded(texts: tuple[str, ...], bytes_max: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from shared.decide.context import context_of
 from shared.errors import TemplateError
 from shared.events import Event, RunRequested, WaitBegun, WaitExpired, WaitFailed, WaitMet
 from shared.ids import JobName, instant_text, scheduled_run
-from shared.secrecy import without_secrets
+from shared.secrecy import shortened
 from shared.state.run import Run
 from shared.state.waits import WHOLE_RUN, Wait, failed, is_open, open_waits, waits_of
 from shared.workflow.document import Outcome
@@ -186,5 +186,4 @@ def _told(kind: type[WaitMet] | type[WaitFailed], name: JobName, number: int, fi
 
 
 def _short(text: str) -> str:
-    text = without_secrets(text)
-    return text if len(text) <= REASON_MAX else text[: REASON_MAX - 1] + "…"
+    return shortened(text, REASON_MAX)

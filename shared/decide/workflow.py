@@ -55,7 +55,7 @@ from shared.events import (
 )
 from shared.ids import RunId, scheduled_run
 from shared.schedule import Instant
-from shared.secrecy import without_secrets
+from shared.secrecy import shortened
 from shared.state.run import Plans
 from shared.state.workflow import HELD_MAX, NotRegistered, WorkflowState, evolve_workflow
 from shared.workflow.document import Workflow
@@ -484,6 +484,4 @@ def _named(runs: Iterable[RunId], most: int = 3) -> str:
 
 
 def _short(text: str) -> str:
-    # Before it is cut, for half a secret is not known for one.
-    text = without_secrets(text)
-    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
+    return shortened(text, TEXT_MAX)

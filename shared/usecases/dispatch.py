@@ -298,21 +298,21 @@ class Dispatch:
         """Until when this process alone may send; None when it may not."""
         send_before = self._now() + SEND_WITHIN
         claim = RecordClaim(effect.job, effect.attempt, self._claimer, request, send_before, looked_at)
-        try:
-            # Starts go on side by side, and those of one run would be in each other's way.
-            with self._claiming:
-                self._transact(run_stream(run.run), claim, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
-        except Rejected:
-            # Another dispatcher claimed it, or it is no longer wanted.
-            return None
-        return send_before
+        return send_before if self._says_before(run, effect, claim) else None
 
     def _may_ask_again(self, run: Run, effect: StartAttempt) -> bool:
         """Whether this process alone asks now, and it is written down that it does."""
         again = AskAgain(effect.job, effect.attempt, self._claimer, SENDING.total_seconds())
+        return self._says_before(run, effect, again)
+
+    def _says_before(self, run: Run, effect: StartAttempt, command: RecordClaim | AskAgain) -> bool:
+        """Store that this process is about to ask. False: another was faster, or it is no longer wanted."""
         try:
+            # Starts go on side by side, and those of one run would be in each other's way.
             with self._claiming:
-                self._transact(run_stream(run.run), again, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}")
+                self._transact(
+                    run_stream(run.run), command, by="dispatch", cause=f"start:{effect.job}:{effect.attempt}"
+                )
         except Rejected:
             return False
         return True
